@@ -1,0 +1,41 @@
+# Everything here makes its own environment; it needs Python >= 3.11 with pip, and make.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
+
+setup: $(READY) ## Make the environment for everything below (a contributor's one command)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed; $(PYTHON) is " + sys.version.split()[0] + ". Say PYTHON=python3.12, for example.")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: $(READY) ## Detect in a few photographs, evaluate, draw
+	$(BIN)/python scripts/demo.py
+
+test: $(READY) ## The tests that every change must pass
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY) ## Processes, kills, large models and long runs
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY) ## Style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(READY) ## Put the style right
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environment and what the demo wrote
+	rm -rf $(VENV) demo_output

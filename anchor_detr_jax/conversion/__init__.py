@@ -1,0 +1,1 @@
+"""Between PyTorch's checkpoint files and Flax variables."""

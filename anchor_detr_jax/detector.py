@@ -1,0 +1,235 @@
+"""A detector to hand images to: what most people will use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from anchor_detr_jax.checkpoint import StoredDetector, load_folder, save_folder
+from anchor_detr_jax.conversion.convert import read_torch_detector, write_torch_detector
+from anchor_detr_jax.data.batching import (
+    Batch,
+    PreparedImage,
+    bucketed_batches,
+    in_threads,
+    pad_images,
+    prepare,
+)
+from anchor_detr_jax.data.buckets import inference_buckets, padded_to
+from anchor_detr_jax.data.categories import Categories
+from anchor_detr_jax.data.transforms import open_rgb
+from anchor_detr_jax.models.build import ModelConfig, make_model
+from anchor_detr_jax.postprocess import best_detections
+from anchor_detr_jax.structures import Detections, Images, Outputs, RankedDetections
+
+__all__ = ["Detector", "ImageSource", "load"]
+
+ImageSource = str | Path | UInt8[np.ndarray, "h w 3"]
+"""A file, or RGB pixels."""
+
+
+def load(
+    path: str | Path, *, dilation: bool | None = None, dtype: DTypeLike | None = None
+) -> Detector:
+    """A detector from disk.
+
+    Args:
+        path: a folder that `convert_torch_weights.py` or `Detector.save` wrote, or an official
+            `.pth`, which is read without PyTorch and without running what is in it.
+        dilation: for a `.pth` whose args do not say it: True for DC5, False for C5. If nothing
+            says it: C5, with a warning.
+        dtype: what is computed in, such as `jnp.bfloat16`; None: float32, at full precision.
+
+    Raises:
+        ValueError: if there is no detector, or a damaged one; the message names it and says why.
+        OSError: if it cannot be opened.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if dilation is not None:
+            raise ValueError(
+                f"{path} says itself what its model is; leave dilation={dilation} away"
+            )
+        return Detector(load_folder(path), dtype=dtype)
+    stored, _ = read_torch_detector(path, dilation=dilation)
+    return Detector(stored, dtype=dtype)
+
+
+class Detector:
+    """A model with its weights and the names of what it finds.
+
+    Attributes:
+        model: the Flax module; `model.apply(variables, images)` gives `Outputs`.
+        variables: its parameters, for your own `jax.jit`.
+        config: the model's shape.
+        categories: what each column of the logits stands for.
+        source: where the weights came from.
+    """
+
+    def __init__(self, stored: StoredDetector, *, dtype: DTypeLike | None = None):
+        self.config: ModelConfig = stored.config
+        self.categories: Categories = stored.categories
+        self.source: dict[str, Any] = stored.source
+        self.model: nn.Module = make_model(stored.config, dtype)
+        self.variables: Mapping[str, Any] = jax.tree.map(jnp.asarray, stored.variables)
+        self._forward = jax.jit(self._apply)
+        self._detect = jax.jit(self._apply_and_rank, static_argnames="count")
+
+    def __repr__(self) -> str:
+        size = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
+        return f"Detector({self.config}, {size:,} parameters, {self.source.get('file', 'no file')})"
+
+    def _apply(self, variables, images: Images, *, last_layer_only: bool = False) -> Outputs:
+        # On accelerators the default for float32 is less than float32.
+        with jax.default_matmul_precision("float32"):
+            outputs = self.model.apply(variables, images, last_layer_only=last_layer_only)
+        return cast(Outputs, outputs)
+
+    def _apply_and_rank(
+        self, variables, images: Images, original_hw, columns, *, count: int
+    ) -> RankedDetections:
+        outputs = self._apply(variables, images, last_layer_only=True)
+        return best_detections(outputs, original_hw, columns, count=count)
+
+    def forward(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Outputs:
+        """Logits and boxes of every layer, for RGB images as they are: not resized, any sizes.
+
+        Raises:
+            ValueError: for anything but uint8 arrays of shape [h, w, 3].
+        """
+        pixels = [_checked(image) for image in images]
+        hw = padded_to(image.shape[:2] for image in pixels)
+        return self._forward(self.variables, pad_images(pixels, hw, len(pixels)))
+
+    def predict(
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        *,
+        threshold: float = 0.5,
+        top_k: int = 100,
+        short_side: int = 800,
+        long_side: int = 1333,
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> list[Detections]:
+        """What is found in each image.
+
+        Args:
+            images: files (turned upright by their EXIF orientation) or RGB uint8 arrays [h, w, 3],
+                or a single one.
+            threshold: lowest score, in [0, 1].
+            top_k: most detections of an image.
+            short_side: images are resized until their short side is this long,
+            long_side: unless their long side would be longer than this.
+            batch_size: images at a time; None: 1 on the CPU, 8 elsewhere.
+            progress: show a progress bar.
+
+        Raises:
+            ValueError: for a file that is no image, or an array that is none; it is named.
+        """
+        sources = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+
+        def prepared(item: tuple[int, ImageSource]) -> PreparedImage:
+            index, source = item
+            return prepare(index, _opened(source), short_side, long_side)
+
+        found: dict[int, Detections] = {}
+        ranked = self.detect(
+            in_threads(prepared, enumerate(sources)),
+            buckets=inference_buckets(short_side, long_side),
+            batch_size=batch_size or default_batch_size(),
+            top_k=top_k,
+            columns=self.categories.in_use,
+        )
+        for index, best in tqdm(ranked, total=len(sources), unit="image", disable=not progress):
+            found[index] = self._named(best, threshold)
+        return [found[i] for i in range(len(sources))]
+
+    def detect(
+        self,
+        prepared: Iterable[PreparedImage],
+        *,
+        buckets: Sequence[tuple[int, int]],
+        batch_size: int,
+        top_k: int,
+        columns: np.ndarray,
+    ) -> Iterator[tuple[int, RankedDetections]]:
+        """The best detections of each image, with its index, in the order in which batches fill.
+
+        The device works on one batch while the host prepares the next. The arrays are the host's,
+        without a batch axis.
+        """
+        count = min(top_k, self.config.num_queries * self.config.num_classes)
+        running: tuple[Batch, RankedDetections] | None = None
+        for batch in bucketed_batches(prepared, buckets, batch_size):
+            ranked = self._detect(
+                self.variables, batch.images, batch.original_hw, columns, count=count
+            )
+            if running:
+                yield from _unbatched(*running)
+            running = batch, ranked
+        if running:
+            yield from _unbatched(*running)
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that `load` reads.
+
+        Raises:
+            FileExistsError: if there is something of this name.
+        """
+        save_folder(folder, self._as_stored())
+
+    def save_torch(self, path: str | Path) -> None:
+        """Write a `.pth` in the reference's own layout, which the reference loads."""
+        write_torch_detector(path, self._as_stored())
+
+    def _as_stored(self) -> StoredDetector:
+        return StoredDetector(self.config, self.variables, self.categories, self.source)
+
+    def _named(self, best: RankedDetections, threshold: float) -> Detections:
+        keep = best.scores >= threshold
+        labels = np.asarray(best.labels)[keep]
+        return Detections(
+            boxes=np.asarray(best.boxes)[keep],
+            scores=np.asarray(best.scores)[keep],
+            labels=np.asarray(self.categories.ids)[labels],
+            names=[str(self.categories.names[label]) for label in labels],
+        )
+
+
+def default_batch_size() -> int:
+    """1 on the CPU, where more images at a time save nothing; 8 elsewhere."""
+    return 1 if jax.default_backend() == "cpu" else 8
+
+
+def _checked(image: Any) -> UInt8[np.ndarray, "h w 3"]:
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        *size, channels = image.shape or (0,)
+        if len(size) == 2 and channels == 3 and image.size:
+            return image
+    came = f"{image.dtype}{list(image.shape)}" if hasattr(image, "shape") else type(image).__name__
+    raise ValueError(
+        f"an image must be a numpy array, uint8 RGB [height, width, 3]; this is {came}"
+    )
+
+
+def _opened(source: ImageSource) -> Image.Image:
+    if isinstance(source, str | Path):
+        return open_rgb(source, apply_exif_rotation=True)
+    return Image.fromarray(_checked(source))
+
+
+def _unbatched(batch: Batch, ranked: RankedDetections) -> Iterator[tuple[int, RankedDetections]]:
+    host = jax.device_get(ranked)
+    for row, index in enumerate(batch.indices):
+        yield index, jax.tree.map(lambda leaf, row=row: leaf[row], host)

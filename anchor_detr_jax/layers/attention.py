@@ -1,0 +1,56 @@
+"""Plain multi-head attention."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+from flax.typing import Dtype
+from jaxtyping import Array, Float
+
+from anchor_detr_jax.layers.linear import stacked_xavier, uniform
+
+__all__ = ["MultiHeadAttention", "in_projection", "out_projection", "split_heads"]
+
+
+def in_projection(features: int, *, blocks: int, name: str, dtype: Dtype | None) -> nn.Dense:
+    """One of the `blocks` projections that the reference keeps in one `in_proj_weight`."""
+    return nn.Dense(features, dtype=dtype, kernel_init=stacked_xavier(blocks), name=name)
+
+
+def out_projection(features: int, *, dtype: Dtype | None) -> nn.Dense:
+    """What joins the heads: PyTorch's start for the weight, zero for the bias."""
+    start = uniform(1 / math.sqrt(features))
+    return nn.Dense(features, dtype=dtype, kernel_init=start, name="out")
+
+
+def split_heads(x: Float[Array, "... e"], heads: int) -> Float[Array, "... n d"]:
+    """The last axis in `heads` equal parts."""
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
+
+
+class MultiHeadAttention(nn.Module):
+    """Softmax attention of every query over every key. Source: `torch.nn.MultiheadAttention`."""
+
+    heads: int
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(
+        self,
+        query: Float[Array, "b q e"],
+        key: Float[Array, "b k e"],
+        value: Float[Array, "b k e"],
+    ) -> Float[Array, "b q e"]:
+        features = query.shape[-1]
+
+        def project(x, name):
+            return split_heads(
+                in_projection(features, blocks=3, name=name, dtype=self.dtype)(x), self.heads
+            )
+
+        mixed = jax.nn.dot_product_attention(
+            project(query, "query"), project(key, "key"), project(value, "value")
+        )
+        return out_projection(features, dtype=self.dtype)(mixed.reshape(query.shape))

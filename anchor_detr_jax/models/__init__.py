@@ -1,0 +1,1 @@
+"""Detectors: from a batch of images to class logits and boxes."""

@@ -1,0 +1,81 @@
+"""The families of detectors, by name: the only list of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.typing import Dtype
+
+from anchor_detr_jax.models.anchor_detr import AnchorDETR, AnchorDETRConfig
+from anchor_detr_jax.structures import Images
+
+__all__ = [
+    "ModelConfig",
+    "config_from_dict",
+    "config_to_dict",
+    "init_variables",
+    "make_model",
+    "variable_shapes",
+]
+
+ModelConfig = AnchorDETRConfig
+
+_FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
+    "anchor_detr": (AnchorDETRConfig, AnchorDETR),
+}
+
+
+def make_model(config: ModelConfig, dtype: Dtype | None = None) -> nn.Module:
+    """The Flax module of a configuration."""
+    module = next(m for c, m in _FAMILIES.values() if isinstance(config, c))
+    return module(config, dtype)
+
+
+def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
+    """Variables as training starts: `params`, and the batch norms in `frozen`."""
+    size = 64
+    images = Images(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.full((1, 2), size))
+    return dict(jax.jit(model.init)(key, images))
+
+
+def variable_shapes(config: ModelConfig) -> dict[str, Any]:
+    """`jax.ShapeDtypeStruct`s of the variables; nothing is computed."""
+    return jax.eval_shape(lambda key: init_variables(make_model(config), key), jax.random.key(0))
+
+
+def config_to_dict(config: ModelConfig) -> dict[str, Any]:
+    """Plain containers that JSON can hold; `family` names the class."""
+    family = next(name for name, (c, _) in _FAMILIES.items() if isinstance(config, c))
+    return {"family": family, **dataclasses.asdict(config)}
+
+
+def config_from_dict(values: dict[str, Any]) -> ModelConfig:
+    """The inverse of `config_to_dict`; what is left out has its default.
+
+    Raises:
+        ValueError: for an unknown family or key, named with what there is.
+    """
+    values = dict(values)
+    family = values.pop("family", None)
+    if family not in _FAMILIES:
+        raise ValueError(f"model family is {family!r}, and must be one of {sorted(_FAMILIES)}")
+    return _from_dict(_FAMILIES[family][0], values, "model")
+
+
+def _from_dict(kind: type, values: dict[str, Any], where: str) -> Any:
+    """A dataclass from a dict, nested ones and tuples included."""
+    types = typing.get_type_hints(kind)
+    unknown = sorted(set(values) - set(types))
+    if unknown:
+        raise ValueError(f"{where} has no {unknown}; it has {sorted(types)}")
+    filled = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(types[name]):
+            value = _from_dict(types[name], dict(value), f"{where}.{name}")
+        filled[name] = tuple(value) if isinstance(value, list) else value
+    return kind(**filled)

@@ -1,0 +1,78 @@
+"""The arrays that cross from one package to the next, each with its shape and frame.
+
+Axes: B images, H rows, W columns, L decoder layers, Q queries, C classes, K best detections.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+__all__ = ["Detections", "Images", "Outputs", "RankedDetections"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Images:
+    """A batch of images, padded right and below to one size.
+
+    Attributes:
+        pixels: RGB as decoded, 0 to 255. What stands in the padding never matters.
+        valid_hw: rows and columns of each image that are real; at least (1, 1).
+    """
+
+    pixels: UInt8[Array | np.ndarray, "b h w 3"]
+    valid_hw: Int[Array | np.ndarray, "b 2"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Outputs:
+    """What a detector says of each query, after each decoder layer.
+
+    Attributes:
+        logits: one sigmoid a class.
+        boxes: (cx, cy, w, h) as fractions of the valid image, in [0, 1].
+    """
+
+    logits: Float[Array, "l b q c"]
+    boxes: Float[Array, "l b q 4"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class RankedDetections:
+    """The K best pairs of query and class of each image of a batch, best first.
+
+    Attributes:
+        boxes: (x1, y1, x2, y2) in pixels of the original image, not clipped to it.
+        scores: probability of the class, in [0, 1].
+        labels: column of the logits, which in COCO's models is the category id.
+    """
+
+    boxes: Float[Array | np.ndarray, "b k 4"]
+    scores: Float[Array | np.ndarray, "b k"]
+    labels: Int[Array | np.ndarray, "b k"]
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What was found in one image, best first; host arrays.
+
+    Attributes:
+        boxes: (x1, y1, x2, y2) in pixels of the image, float32 [n, 4].
+        scores: in [0, 1], float32 [n].
+        labels: category ids, int [n].
+        names: the categories' names, n strings.
+    """
+
+    boxes: Float[np.ndarray, "n 4"]
+    scores: Float[np.ndarray, " n"]
+    labels: Int[np.ndarray, " n"]
+    names: list[str]
+
+    def __len__(self) -> int:
+        return len(self.scores)
