@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,15 +26,15 @@ from anchor_detr_jax.data.batching import (
 )
 from anchor_detr_jax.data.buckets import inference_buckets, padded_to
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.transforms import open_rgb
+from anchor_detr_jax.data.transforms import open_rgb, upright_rgb
 from anchor_detr_jax.models.build import ModelConfig, make_model
 from anchor_detr_jax.postprocess import best_detections
 from anchor_detr_jax.structures import Detections, Images, Outputs, RankedDetections
 
 __all__ = ["Detector", "ImageSource", "load"]
 
-ImageSource = str | Path | UInt8[np.ndarray, "h w 3"]
-"""A file, or RGB pixels."""
+ImageSource = str | Path | Image.Image | np.ndarray
+"""A file, a picture of Pillow, or RGB pixels: uint8 [h, w, 3]."""
 
 
 def load(
@@ -80,7 +79,7 @@ class Detector:
         self.config: ModelConfig = stored.config
         self.categories: Categories = stored.categories
         self.source: dict[str, Any] = stored.source
-        self.model: nn.Module = make_model(stored.config, dtype)
+        self.model = make_model(stored.config, dtype)
         self.variables: Mapping[str, Any] = jax.tree.map(jnp.asarray, stored.variables)
         self._forward = jax.jit(self._apply)
         self._detect = jax.jit(self._apply_and_rank, static_argnames="count")
@@ -101,13 +100,15 @@ class Detector:
         outputs = self._apply(variables, images, last_layer_only=True)
         return best_detections(outputs, original_hw, columns, count=count)
 
-    def forward(self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> Outputs:
-        """Logits and boxes of every layer, for RGB images as they are: not resized, any sizes.
+    def forward(self, images: Sequence[np.ndarray]) -> Outputs:
+        """Logits and boxes of every layer, for RGB images as they are (uint8 [h, w, 3]), not resized.
 
         Raises:
-            ValueError: for anything but uint8 arrays of shape [h, w, 3].
+            ValueError: for no images, and for anything but uint8 arrays of shape [h, w, 3].
         """
         pixels = [_checked(image) for image in images]
+        if not pixels:
+            raise ValueError("there are no images to run on")
         hw = padded_to(image.shape[:2] for image in pixels)
         return self._forward(self.variables, pad_images(pixels, hw, len(pixels)))
 
@@ -125,8 +126,8 @@ class Detector:
         """What is found in each image.
 
         Args:
-            images: files (turned upright by their EXIF orientation) or RGB uint8 arrays [h, w, 3],
-                or a single one.
+            images: files and pictures of Pillow (turned upright by their EXIF orientation) and RGB
+                uint8 arrays [h, w, 3], or a single one of these.
             threshold: lowest score, in [0, 1].
             top_k: most detections of an image.
             short_side: images are resized until their short side is this long,
@@ -137,7 +138,7 @@ class Detector:
         Raises:
             ValueError: for a file that is no image, or an array that is none; it is named.
         """
-        sources = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+        sources = [images] if isinstance(images, ImageSource) else list(images)
 
         def prepared(item: tuple[int, ImageSource]) -> PreparedImage:
             index, source = item
@@ -226,6 +227,8 @@ def _checked(image: Any) -> UInt8[np.ndarray, "h w 3"]:
 def _opened(source: ImageSource) -> Image.Image:
     if isinstance(source, str | Path):
         return open_rgb(source, apply_exif_rotation=True)
+    if isinstance(source, Image.Image):
+        return upright_rgb(source)
     return Image.fromarray(_checked(source))
 
 

@@ -45,7 +45,7 @@ class Outputs:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class RankedDetections:
-    """The K best pairs of query and class of each image of a batch, best first.
+    """The K best pairs of query and class of each image of a batch (or of one), best first.
 
     Attributes:
         boxes: (x1, y1, x2, y2) in pixels of the original image, not clipped to it.
@@ -53,9 +53,9 @@ class RankedDetections:
         labels: column of the logits, which in COCO's models is the category id.
     """
 
-    boxes: Float[Array | np.ndarray, "b k 4"]
-    scores: Float[Array | np.ndarray, "b k"]
-    labels: Int[Array | np.ndarray, "b k"]
+    boxes: Float[Array | np.ndarray, "*b k 4"]
+    scores: Float[Array | np.ndarray, "*b k"]
+    labels: Int[Array | np.ndarray, "*b k"]
 
 
 @dataclass(frozen=True)

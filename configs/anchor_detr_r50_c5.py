@@ -1,6 +1,7 @@
 """Anchor DETR with ResNet-50-C5, as published.
 
-COCO val2017 AP expected: 42.1; AP50 63.1, AP75 44.9, small 22.3, medium 46.2, large 60.0.
+COCO val2017 AP expected: 42.1;
+AP50 63.1, AP75 44.9, small 22.3, medium 46.2, large 60.0.
 
     python convert_torch_weights.py AnchorDETR_r50_c5.pth out/
     python scripts/evaluate.py --checkpoint out/ --coco path/to/coco --output results.json

@@ -1,6 +1,7 @@
 """Anchor DETR with ResNet-50-DC5, as published.
 
-COCO val2017 AP expected: 44.2 (a later file: 44.3); AP50 64.7, AP75 47.5, small 24.7, medium 48.2, large 60.6.
+COCO val2017 AP expected: 44.2 (a later file: 44.3);
+AP50 64.7, AP75 47.5, small 24.7, medium 48.2, large 60.6.
 
     python convert_torch_weights.py AnchorDETR_r50_dc5.pth out/
     python scripts/evaluate.py --checkpoint out/ --coco path/to/coco --output results.json

@@ -13,7 +13,13 @@ from anchor_detr_jax.conversion.resnet import infer_resnet, resnet_rules
 from anchor_detr_jax.conversion.state_dict import Layout, Rule
 from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig
 
-__all__ = ["IGNORED", "anchor_detr_args", "anchor_detr_rules", "infer_anchor_detr"]
+__all__ = [
+    "IGNORED",
+    "anchor_detr_args",
+    "anchor_detr_rules",
+    "attention_rules",
+    "infer_anchor_detr",
+]
 
 IGNORED = re.compile(r".*total_(params|ops)")
 """Names of tensors that are no weights: a FLOP counter left them in some official files."""
@@ -119,13 +125,13 @@ def anchor_detr_rules(config: AnchorDETRConfig) -> list[Rule]:
             )
     for i in range(config.encoder_layers):
         theirs, ours = f"transformer.encoder_layers.{i}", f"encoder_{i}"
-        rules += _attention(f"{theirs}.self_attn", f"{ours}/self_attn", _RCDA_BLOCKS)
+        rules += attention_rules(f"{theirs}.self_attn", f"{ours}/self_attn", _RCDA_BLOCKS)
         rules += _norm(f"{theirs}.norm1", f"{ours}/norm1")
         rules += _feed_forward(f"{theirs}.ffn", f"{ours}/ffn")
     for i in range(config.decoder_layers):
         theirs, ours = f"transformer.decoder_layers.{i}", f"decoder_{i}"
-        rules += _attention(f"{theirs}.self_attn", f"{ours}/self_attn", _PLAIN_BLOCKS)
-        rules += _attention(f"{theirs}.cross_attn", f"{ours}/cross_attn", _RCDA_BLOCKS)
+        rules += attention_rules(f"{theirs}.self_attn", f"{ours}/self_attn", _PLAIN_BLOCKS)
+        rules += attention_rules(f"{theirs}.cross_attn", f"{ours}/cross_attn", _RCDA_BLOCKS)
         rules += _norm(f"{theirs}.norm1", f"{ours}/norm1")
         rules += _norm(f"{theirs}.norm2", f"{ours}/norm2")
         rules += _feed_forward(f"{theirs}.ffn", f"{ours}/ffn")
@@ -164,7 +170,7 @@ def _feed_forward(torch: str, ours: str) -> list[Rule]:
     ]
 
 
-def _attention(torch: str, ours: str, blocks: tuple[str, ...]) -> list[Rule]:
+def attention_rules(torch: str, ours: str, blocks: tuple[str, ...]) -> list[Rule]:
     """The input projections are stacked in one matrix there, and apart here."""
     kernels = tuple(f"params/{ours}/{block}/kernel" for block in blocks)
     biases = tuple(f"params/{ours}/{block}/bias" for block in blocks)

@@ -58,7 +58,7 @@ class Rule:
         """The variables in a tensor."""
         return [self.layout.to_flax(part) for part in np.split(tensor, len(self.flax))]
 
-    def to_torch(self, variables: Sequence[np.ndarray]) -> np.ndarray:
+    def to_torch(self, variables: Sequence[Any]) -> np.ndarray:
         """The tensor that the variables make."""
         parts = [self.layout.to_torch(np.asarray(v)) for v in variables]
         return np.ascontiguousarray(parts[0] if len(parts) == 1 else np.concatenate(parts))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-__all__ = ["open_rgb", "resize", "resized_hw"]
+__all__ = ["open_rgb", "resize", "resized_hw", "upright_rgb"]
 
 
 def open_rgb(path: str | Path, *, apply_exif_rotation: bool) -> Image.Image:
@@ -23,27 +23,33 @@ def open_rgb(path: str | Path, *, apply_exif_rotation: bool) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image) if apply_exif_rotation else image
-            return upright.convert("RGB")
+            return upright_rgb(image) if apply_exif_rotation else image.convert("RGB")
     except FileNotFoundError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable image ({error})") from None
 
 
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """A picture in RGB, turned as its EXIF orientation says."""
+    return ImageOps.exif_transpose(image).convert("RGB")
+
+
 def resized_hw(hw: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
     """The size of an image whose short side goes to `short_side`, unless the long side forbids it.
 
-    The reference's rounding; only its size 0, for the most extreme of shapes, becomes 1.
+    The reference's rounding; only where that gives a side of 0, it is 1, and the other `long_side`.
     """
     short, long = min(hw), max(hw)
     if short_side * long > long_side * short:
         short_side = round(long_side * short / long)
     if short == short_side:
         return hw
-    other = int(short_side * long / short)
-    new = (short_side, other) if hw[0] <= hw[1] else (other, short_side)
-    return max(new[0], 1), max(new[1], 1)
+    if short_side == 0:
+        short_side, other = 1, long_side
+    else:
+        other = int(short_side * long / short)
+    return (short_side, other) if hw[0] <= hw[1] else (other, short_side)
 
 
 def resize(image: Image.Image, hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:

@@ -34,7 +34,7 @@ class CocoScores:
         return self.stats[0]
 
 
-def score_results(results: Sequence[dict[str, Any]], annotations: str | Path) -> CocoScores:
+def score_results(results: Sequence[Any], annotations: str | Path) -> CocoScores:
     """Score boxes over all images of an annotation file.
 
     Args:

@@ -1,0 +1,109 @@
+"""What tests share: golden arrays, and detectors made from them."""
+
+import json
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+# Shapes in annotations are checked at every call, in the tests only.
+_HOOK = install_import_hook("anchor_detr_jax", "beartype.beartype")
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from seeded_weights import seeded_state_dict  # noqa: E402
+from write_pth import write_pth  # noqa: E402
+
+import anchor_detr_jax as ad  # noqa: E402
+from anchor_detr_jax.backbones.resnet import ResNetConfig  # noqa: E402
+from anchor_detr_jax.checkpoint import StoredDetector  # noqa: E402
+from anchor_detr_jax.data.categories import Categories  # noqa: E402
+from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig  # noqa: E402
+from anchor_detr_jax.models.build import init_variables, make_model  # noqa: E402
+
+DATA = Path(__file__).parent / "data"
+SHARED = Path(__file__).parents[2] / "shared"
+
+NARROW = AnchorDETRConfig(
+    backbone=ResNetConfig(blocks=(1, 1, 1, 1), width=8),
+    num_classes=5,
+    hidden_dim=64,
+    num_heads=4,
+    feedforward_dim=96,
+    encoder_layers=2,
+    decoder_layers=2,
+    num_anchors=7,
+    num_patterns=2,
+)
+"""A model that compiles in seconds."""
+
+
+def golden(name: str):
+    """Arrays that the reference computed; tests/data/README.md says how."""
+    return np.load(DATA / "golden" / f"{name}.npz")
+
+
+def official_tensors(variant: str) -> dict[str, np.ndarray]:
+    """The state dict that the golden files of a variant were computed with."""
+    shapes = json.loads((DATA / "golden/checkpoint_keys.json").read_text())
+    key = variant if variant in shapes else "r50_c5"
+    return seeded_state_dict(shapes[key], int(golden(f"forward_{variant}")["seed"]))
+
+
+def official_args(variant: str) -> dict[str, object]:
+    """What the reference's training writes beside the weights of a variant."""
+    return {
+        "backbone": "resnet50",
+        "dilation": variant.endswith("dc5"),
+        "num_query_position": 300,
+        "num_query_pattern": 3,
+        "num_feature_levels": 1,
+        "spatial_prior": "learned",
+        "attention_type": "RCDA",
+        "nheads": 8,
+    }
+
+
+def make_detector(config: AnchorDETRConfig = NARROW, seed: int = 0) -> ad.Detector:
+    """A detector with weights from a seed; its batch norms are not the identity."""
+    variables = init_variables(make_model(config), jax.random.key(seed))
+    rng = np.random.default_rng(seed)
+    variables["frozen"] = jax.tree.map(
+        lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), variables["frozen"]
+    )
+    # The box head starts at zero, and then all boxes of an anchor are alike.
+    last = variables["params"]["box_head"]["mlp"]["linear2"]
+    last["kernel"] = rng.normal(0, 0.2, last["kernel"].shape).astype(np.float32)
+    names = tuple(f"kind {i}" for i in range(config.num_classes))
+    categories = Categories(tuple(range(10, 10 + config.num_classes)), names)
+    return ad.Detector(StoredDetector(config, variables, categories, {"seed": seed}))
+
+
+@pytest.fixture(scope="session")
+def narrow() -> ad.Detector:
+    return make_detector()
+
+
+@pytest.fixture(scope="session", params=["r50_c5", "r50_dc5"])
+def official(request, tmp_path_factory) -> tuple[str, ad.Detector]:
+    """A variant's name, and it loaded from a file in the official format."""
+    variant = request.param
+    path = tmp_path_factory.mktemp(variant) / f"{variant}.pth"
+    write_pth(path, official_tensors(variant), args=official_args(variant))
+    detector = ad.load(path)
+    path.unlink()
+    return variant, detector
+
+
+@pytest.fixture(scope="session")
+def pictures() -> dict[str, np.ndarray]:
+    """Three pieces of photographs, uint8 [h, w, 3], of different sizes."""
+    return dict(golden("images"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with large files beside a developer's checkout."""
+    if not SHARED.is_dir():
+        pytest.skip("needs ../shared (large files), which is not here")
+    return SHARED
