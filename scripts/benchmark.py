@@ -168,9 +168,7 @@ def _table(figures: dict[str, Any]) -> str:
         pairs = zip(*figures["seconds"].values(), strict=True)
         ratio = statistics.median(ours / theirs for ours, theirs in pairs)
         memory = figures["memory_mib"]
-        lines.append(
-            f"| ours / theirs | {ratio:.2f} | | {memory['ours'] / memory['theirs']:.2f} |"
-        )
+        lines.append(f"| ours / theirs | {ratio:.2f} | | {memory['ours'] / memory['theirs']:.2f} |")
     return "\n".join(lines)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from anchor_detr_jax.data.transforms import LONG_SIDE_SLACK
+
 __all__ = ["inference_buckets", "padded_to", "smallest_bucket"]
 
 _ASPECTS = (1.36, 1.52)
@@ -18,12 +20,19 @@ def padded_to(hws: Iterable[tuple[int, int]], multiple: int = 32) -> tuple[int, 
 
 def inference_buckets(short_side: int, long_side: int) -> list[tuple[int, int]]:
     """At most six sizes, lying and standing, for images resized to these sides."""
-    longs = [min(round(short_side * aspect), long_side) for aspect in _ASPECTS] + [long_side]
+    longest = long_side + LONG_SIDE_SLACK
+    longs = [min(round(short_side * aspect), longest) for aspect in _ASPECTS] + [longest]
     lying = {padded_to([(short_side, long)]) for long in longs}
     return sorted(lying | {(w, h) for h, w in lying})
 
 
 def smallest_bucket(hw: tuple[int, int], buckets: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The bucket of least area that holds an image; a size of its own where none does."""
+    """The bucket of least area that holds an image.
+
+    Raises:
+        ValueError: if none does.
+    """
     holding = [b for b in buckets if b[0] >= hw[0] and b[1] >= hw[1]]
-    return min(holding, key=lambda b: (b[0] * b[1], b)) if holding else padded_to([hw], 128)
+    if not holding:
+        raise ValueError(f"no bucket of {list(buckets)} holds an image of {hw[0]}x{hw[1]}")
+    return min(holding, key=lambda b: (b[0] * b[1], b))

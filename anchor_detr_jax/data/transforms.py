@@ -11,7 +11,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-__all__ = ["open_rgb", "resize", "resized_hw", "upright_rgb"]
+__all__ = ["LONG_SIDE_SLACK", "open_rgb", "resize", "resized_hw", "upright_rgb"]
+
+LONG_SIDE_SLACK = 10
+"""Pixels by which rounding may take a long side over its limit."""
 
 
 def open_rgb(path: str | Path, *, apply_exif_rotation: bool) -> Image.Image:
@@ -38,17 +41,17 @@ def upright_rgb(image: Image.Image) -> Image.Image:
 def resized_hw(hw: tuple[int, int], short_side: int, long_side: int) -> tuple[int, int]:
     """The size of an image whose short side goes to `short_side`, unless the long side forbids it.
 
-    The reference's rounding; only where that gives a side of 0, it is 1, and the other `long_side`.
+    The reference's rounding, by which the long side can pass its limit a little. Only here it can
+    pass it by `LONG_SIDE_SLACK` at most, and no side becomes 0: both concern images of more than
+    20 to 1.
     """
     short, long = min(hw), max(hw)
     if short_side * long > long_side * short:
         short_side = round(long_side * short / long)
     if short == short_side:
         return hw
-    if short_side == 0:
-        short_side, other = 1, long_side
-    else:
-        other = int(short_side * long / short)
+    short_side = max(short_side, 1)
+    other = min(int(short_side * long / short), long_side + LONG_SIDE_SLACK)
     return (short_side, other) if hw[0] <= hw[1] else (other, short_side)
 
 
