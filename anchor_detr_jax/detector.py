@@ -101,7 +101,7 @@ class Detector:
         return best_detections(outputs, original_hw, columns, count=count)
 
     def forward(self, images: Sequence[np.ndarray]) -> Outputs:
-        """Logits and boxes of every layer, for RGB images as they are (uint8 [h, w, 3]), not resized.
+        """Logits and boxes of every layer, for RGB uint8 images [h, w, 3] as they are, not resized.
 
         Raises:
             ValueError: for no images, and for anything but uint8 arrays of shape [h, w, 3].
