@@ -12,9 +12,7 @@ from anchor_detr_jax.conversion.state_dict import flatten, to_state_dict, to_var
 from anchor_detr_jax.layers.rcda import RowColumnAttention, attend
 
 ATTENTION = RowColumnAttention(heads=8)
-RULES = attention_rules(
-    "attn", "attn", ("query_row", "query_column", "key_row", "key_column", "value")
-)
+RULES = attention_rules("attn", "attn", "rcda")
 INPUTS = ("query_row", "query_col", "key_row", "key_col", "value")
 SHAPES = {
     "attn.in_proj_weight": (1280, 256),

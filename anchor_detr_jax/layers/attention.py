@@ -1,4 +1,4 @@
-"""Plain multi-head attention."""
+"""Softmax attention: the weights, and plain multi-head attention."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import math
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax.typing import Dtype
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from anchor_detr_jax.layers.linear import stacked_xavier, uniform
 
-__all__ = ["MultiHeadAttention", "in_projection", "out_projection", "split_heads"]
+__all__ = [
+    "MultiHeadAttention",
+    "attention_weights",
+    "in_projection",
+    "out_projection",
+    "split_heads",
+]
 
 
 def in_projection(features: int, *, blocks: int, name: str, dtype: Dtype | None) -> nn.Dense:
@@ -30,18 +37,35 @@ def split_heads(x: Float[Array, "... e"], heads: int) -> Float[Array, "... n d"]
     return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
 
 
+def attention_weights(
+    query: Float[Array, "#b q n d"],
+    key: Float[Array, "#b k n d"],
+    real: Bool[Array, "#b k"] | None = None,
+) -> Float[Array, "b n q k"]:
+    """Softmax of the scaled products, in float32, over the real keys; zero for the others."""
+    scale = 1 / math.sqrt(query.shape[-1])
+    scores = jnp.einsum("bqnd,bknd->bnqk", query * scale, key, preferred_element_type=jnp.float32)
+    if real is not None:
+        scores = jnp.where(real[:, None, None, :], scores, -jnp.inf)
+    return jax.nn.softmax(scores, axis=-1).astype(query.dtype)
+
+
 class MultiHeadAttention(nn.Module):
     """Softmax attention of every query over every key. Source: `torch.nn.MultiheadAttention`."""
 
     heads: int
+    dropout: float = 0.0
     dtype: Dtype | None = None
 
     @nn.compact
     def __call__(
         self,
-        query: Float[Array, "b q e"],
-        key: Float[Array, "b k e"],
-        value: Float[Array, "b k e"],
+        query: Float[Array, "#b q e"],
+        key: Float[Array, "#b k e"],
+        value: Float[Array, "#b k e"],
+        real: Bool[Array, "#b k"] | None = None,
+        *,
+        train: bool = False,
     ) -> Float[Array, "b q e"]:
         features = query.shape[-1]
 
@@ -50,7 +74,7 @@ class MultiHeadAttention(nn.Module):
                 in_projection(features, blocks=3, name=name, dtype=self.dtype)(x), self.heads
             )
 
-        mixed = jax.nn.dot_product_attention(
-            project(query, "query"), project(key, "key"), project(value, "value")
-        )
-        return out_projection(features, dtype=self.dtype)(mixed.reshape(query.shape))
+        weights = attention_weights(project(query, "query"), project(key, "key"), real)
+        weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
+        mixed = jnp.einsum("bnqk,bknd->bqnd", weights, project(value, "value"))
+        return out_projection(features, dtype=self.dtype)(mixed.reshape(*mixed.shape[:2], features))

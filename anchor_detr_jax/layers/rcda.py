@@ -10,18 +10,21 @@ Axes: B images, Q queries, N heads, H rows, W columns, E features, D features of
 
 from __future__ import annotations
 
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-from anchor_detr_jax.layers.attention import in_projection, out_projection, split_heads
+from anchor_detr_jax.layers.attention import (
+    attention_weights,
+    in_projection,
+    out_projection,
+    split_heads,
+)
 from anchor_detr_jax.layers.padding import valid_positions
 
-__all__ = ["RowColumnAttention", "attend", "axis_weights", "mean_over_columns", "mean_over_rows"]
+__all__ = ["RowColumnAttention", "attend", "mean_over_columns", "mean_over_rows"]
 
 
 def mean_over_rows(
@@ -38,16 +41,6 @@ def mean_over_columns(
 ) -> Float[Array, "b h e"]:
     """Mean of each row over its real columns."""
     return mean_over_rows(x.swapaxes(1, 2), valid_columns)
-
-
-def axis_weights(
-    query: Float[Array, "#b q n d"], key: Float[Array, "b k n d"], real: Bool[Array, "b k"]
-) -> Float[Array, "b n q k"]:
-    """Softmax over the real positions of one axis; zero in the padding."""
-    scale = 1 / math.sqrt(query.shape[-1])
-    scores = jnp.einsum("bqnd,bknd->bnqk", query * scale, key, preferred_element_type=jnp.float32)
-    scores = jnp.where(real[:, None, None, :], scores, -jnp.inf)
-    return jax.nn.softmax(scores, axis=-1).astype(query.dtype)
 
 
 def attend(
@@ -88,6 +81,7 @@ class RowColumnAttention(nn.Module):
     """
 
     heads: int
+    dropout: float = 0.0
     dtype: Dtype | None = None
 
     @nn.compact
@@ -99,6 +93,8 @@ class RowColumnAttention(nn.Module):
         key_column: Float[Array, "b h w e"],
         value: Float[Array, "b h w e"],
         valid_hw: Int[Array, "b 2"],
+        *,
+        train: bool = False,
     ) -> Float[Array, "b q e"]:
         features = query_row.shape[-1]
         valid_h, valid_w = valid_hw[:, 0], valid_hw[:, 1]
@@ -109,17 +105,18 @@ class RowColumnAttention(nn.Module):
             )
 
         # A projection's mean is the mean's projection, and the mean is the smaller one to project.
-        row_weights = axis_weights(
+        row_weights = attention_weights(
             project(query_row, "query_row"),
             project(mean_over_rows(key_row, valid_h), "key_row"),
             valid_positions(valid_w, key_row.shape[2]),
         )
-        column_weights = axis_weights(
+        column_weights = attention_weights(
             project(query_column, "query_column"),
             project(mean_over_columns(key_column, valid_w), "key_column"),
             valid_positions(valid_h, key_column.shape[1]),
         )
         self.sow("intermediates", "row_weights", row_weights)
         self.sow("intermediates", "column_weights", column_weights)
-        mixed = attend(row_weights, column_weights, project(value, "value"))
+        dropout = nn.Dropout(self.dropout, deterministic=not train)
+        mixed = attend(dropout(row_weights), dropout(column_weights), project(value, "value"))
         return out_projection(features, dtype=self.dtype)(mixed.reshape(*mixed.shape[:2], features))

@@ -30,10 +30,12 @@ _FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
 }
 
 
-def make_model(config: ModelConfig, dtype: Dtype | None = None) -> nn.Module:
-    """The Flax module of a configuration."""
+def make_model(
+    config: ModelConfig, dtype: Dtype | None = None, *, remat: bool = False
+) -> nn.Module:
+    """The Flax module of a configuration; `remat` recomputes layers in the backward pass."""
     module = next(m for c, m in _FAMILIES.values() if isinstance(config, c))
-    return module(config, dtype)
+    return module(config, dtype, remat)
 
 
 def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:

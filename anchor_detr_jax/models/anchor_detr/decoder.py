@@ -2,66 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import flax.linen as nn
-import jax
+import jax.numpy as jnp
 from flax.typing import Dtype
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from anchor_detr_jax.layers.attention import MultiHeadAttention
 from anchor_detr_jax.layers.feed_forward import FeedForward
+from anchor_detr_jax.layers.linear import linear
 from anchor_detr_jax.layers.normalization import layer_norm
-from anchor_detr_jax.layers.rcda import RowColumnAttention
+from anchor_detr_jax.models.anchor_detr.config import AnchorDETRConfig
+from anchor_detr_jax.models.anchor_detr.map_attention import (
+    MapPlaces,
+    QueryPlaces,
+    look_at_map,
+    map_attention,
+)
 
-__all__ = ["DecoderLayer", "Memory", "QueryPositions"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Memory:
-    """The encoded map, as keys see it along rows and along columns, and as it is."""
-
-    in_row: Float[Array, "b h w e"]
-    in_column: Float[Array, "b h w e"]
-    values: Float[Array, "b h w e"]
-    valid_hw: Int[Array, "b 2"]
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class QueryPositions:
-    """Embeddings of the anchor points: of (x, y) together, of x and of y. Alike for all images."""
-
-    xy: Float[Array, "1 q e"]
-    x: Float[Array, "1 q e"]
-    y: Float[Array, "1 q e"]
+__all__ = ["DecoderLayer"]
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, RCDA over the memory, feed-forward; post-norm."""
+    """Self-attention, attention over the memory, feed-forward; post-norm."""
 
-    heads: int
-    feedforward_dim: int
+    config: AnchorDETRConfig
     dtype: Dtype | None = None
 
     @nn.compact
     def __call__(
-        self, queries: Float[Array, "m q e"], position: QueryPositions, memory: Memory
+        self,
+        queries: Float[Array, "m q e"],
+        query_places: QueryPlaces,
+        memory: Float[Array, "bl h w e"],
+        memory_places: MapPlaces,
+        train: bool,
     ) -> Float[Array, "b q e"]:
         """`queries`: one set for each image, or one for all (m = 1)."""
-        placed = queries + position.xy
-        attended = MultiHeadAttention(self.heads, self.dtype, name="self_attn")(
-            placed, placed, queries
+        c = self.config
+        dropout = nn.Dropout(c.dropout, deterministic=not train)
+        placed = queries + query_places.xy
+        attention = MultiHeadAttention(c.num_heads, c.dropout, self.dtype, name="self_attn")
+        attended = attention(placed, placed, queries, train=train)
+        queries = layer_norm("norm2", self.dtype)(queries + dropout(attended))
+
+        attention = map_attention(c, dtype=self.dtype, name="cross_attn")
+        per_map = queries if len(queries) == 1 else jnp.repeat(queries, c.num_levels, axis=0)
+        attended = look_at_map(attention, per_map, query_places, memory, memory_places, train=train)
+        if c.num_levels > 1:
+            attended = self._joined_levels(attended)
+        queries = layer_norm("norm1", self.dtype)(queries + dropout(attended))
+        return FeedForward(c.feedforward_dim, c.dropout, self.dtype, name="ffn")(
+            queries, train=train
         )
-        queries = layer_norm("norm2", self.dtype)(queries + attended)
-        attended = RowColumnAttention(self.heads, self.dtype, name="cross_attn")(
-            queries + position.x,
-            queries + position.y,
-            memory.in_row,
-            memory.in_column,
-            memory.values,
-            memory.valid_hw,
+
+    def _joined_levels(self, attended: Float[Array, "bl q e"]) -> Float[Array, "b q e"]:
+        """What a query saw of each level, feature by feature, to one."""
+        levels = self.config.num_levels
+        _, q, e = attended.shape
+        side_by_side = jnp.moveaxis(attended.reshape(-1, levels, q, e), 1, 3).reshape(
+            -1, q, e * levels
         )
-        queries = layer_norm("norm1", self.dtype)(queries + attended)
-        return FeedForward(self.feedforward_dim, self.dtype, name="ffn")(queries)
+        join = linear(e, fan_in=e * levels, name="join_levels", dtype=self.dtype)
+        return join(side_by_side)
