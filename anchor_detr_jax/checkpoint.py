@@ -1,7 +1,8 @@
-"""A detector on disk: a folder with `detector.json` and Orbax's `variables/`."""
+"""On disk, a detector or a backbone is a folder: a JSON file, and Orbax's `variables/`."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -15,17 +16,28 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from anchor_detr_jax.backbones.resnet import ResNetConfig
 from anchor_detr_jax.data.categories import Categories
 from anchor_detr_jax.models.build import (
     ModelConfig,
+    backbone_from_dict,
+    backbone_shapes,
     config_from_dict,
     config_to_dict,
     variable_shapes,
 )
 
-__all__ = ["StoredDetector", "load_folder", "save_folder", "written_whole"]
+__all__ = [
+    "StoredBackbone",
+    "StoredDetector",
+    "load_backbone_folder",
+    "load_folder",
+    "save_folder",
+    "written_whole",
+]
 
 _FORMAT = 1
+_DETECTOR, _BACKBONE, _VARIABLES = "detector.json", "backbone.json", "variables"
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,21 @@ class StoredDetector:
     variables: Mapping[str, Any]
     categories: Categories
     source: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredBackbone:
+    """A pretrained backbone.
+
+    Attributes:
+        config: of the ResNet.
+        variables: `params` and `frozen`, each with `backbone`, as in a detector's variables.
+        source: where the weights came from.
+    """
+
+    config: ResNetConfig
+    variables: Mapping[str, Any]
+    source: dict[str, Any]
 
 
 @contextmanager
@@ -71,50 +98,84 @@ def _umask() -> int:
     return mask
 
 
-def save_folder(path: str | Path, detector: StoredDetector) -> None:
-    """Write a detector.
+def save_folder(path: str | Path, stored: StoredDetector | StoredBackbone) -> None:
+    """Write a detector or a backbone.
 
     Raises:
         FileExistsError: if `path` exists and is not an empty folder.
     """
-    description = {
-        "format": _FORMAT,
-        "model": config_to_dict(detector.config),
-        "categories": detector.categories.to_json(),
-        "source": detector.source,
-    }
+    if isinstance(stored, StoredDetector):
+        name = _DETECTOR
+        description = {
+            "format": _FORMAT,
+            "model": config_to_dict(stored.config),
+            "categories": stored.categories.to_json(),
+            "source": stored.source,
+        }
+    else:
+        name = _BACKBONE
+        description = {
+            "format": _FORMAT,
+            "backbone": dataclasses.asdict(stored.config),
+            "source": stored.source,
+        }
     with written_whole(path) as folder:
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder / "variables", dict(detector.variables))
+            checkpointer.save(folder / _VARIABLES, dict(stored.variables))
         text = json.dumps(description, indent=2, ensure_ascii=False)
-        (folder / "detector.json").write_text(text + "\n", encoding="utf-8")
+        (folder / name).write_text(text + "\n", encoding="utf-8")
 
 
 def load_folder(path: str | Path) -> StoredDetector:
-    """Read what `save_folder` wrote.
+    """Read a detector that `save_folder` wrote.
 
     Raises:
         ValueError: if the folder holds no detector, or one that this version cannot read.
     """
     path = Path(path).absolute()
-    file = path / "detector.json"
+    with _description(path, _DETECTOR) as description:
+        config = config_from_dict(description["model"])
+        categories = Categories.from_json(description["categories"])
+        source = description["source"]
+    variables = _restore(path / _VARIABLES, variable_shapes(config))
+    return StoredDetector(config, variables, categories, source)
+
+
+def load_backbone_folder(path: str | Path) -> StoredBackbone:
+    """Read a backbone that `save_folder` wrote.
+
+    Raises:
+        ValueError: if the folder holds no backbone, or one that this version cannot read.
+    """
+    path = Path(path).absolute()
+    with _description(path, _BACKBONE) as description:
+        config = backbone_from_dict(description["backbone"])
+        source = description["source"]
+    return StoredBackbone(config, _restore(path / _VARIABLES, backbone_shapes(config)), source)
+
+
+@contextmanager
+def _description(folder: Path, name: str) -> Iterator[dict[str, Any]]:
+    """The JSON file of a folder, to be taken apart; what is wrong with it is said with its name."""
+    file = folder / name
     if not file.is_file():
+        kind = name.removesuffix(".json")
         raise ValueError(
-            f"{path} holds no detector (no detector.json); convert_torch_weights.py makes one"
+            f"{folder} holds no {kind} (no {name}); convert_torch_weights.py makes one"
         )
     try:
         description = json.loads(file.read_text(encoding="utf-8"))
         if description["format"] != _FORMAT:
             raise ValueError(f"its format is {description['format']}, this version reads {_FORMAT}")
-        config = config_from_dict(description["model"])
-        categories = Categories.from_json(description["categories"])
+        yield description
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{file} is not as this version writes it: {error}") from None
+
+
+def _restore(path: Path, shapes: dict[str, Any]) -> dict[str, Any]:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device),
-        variable_shapes(config),
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
     )
     with ocp.StandardCheckpointer() as checkpointer:
-        variables = checkpointer.restore(path / "variables", target)
-    return StoredDetector(config, variables, categories, description.get("source", {}))
+        return checkpointer.restore(path, target)

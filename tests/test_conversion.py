@@ -5,12 +5,23 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import NARROW, make_detector, official_args, official_tensors
+from safetensors.numpy import save_file
 from write_pth import write_pth
 
 import anchor_detr_jax as ad
-from anchor_detr_jax.conversion.anchor_detr import anchor_detr_rules
-from anchor_detr_jax.conversion.convert import read_torch_detector
-from anchor_detr_jax.conversion.state_dict import ConversionError, flatten, to_state_dict
+from anchor_detr_jax.checkpoint import load_backbone_folder, save_folder
+from anchor_detr_jax.conversion.anchor_detr import (
+    anchor_detr_args,
+    anchor_detr_rules,
+    infer_anchor_detr,
+)
+from anchor_detr_jax.conversion.convert import read_torch_backbone, read_torch_detector
+from anchor_detr_jax.conversion.state_dict import (
+    ConversionError,
+    flatten,
+    to_state_dict,
+    to_variables,
+)
 from anchor_detr_jax.conversion.torch_file import TorchFileError, read_torch_file
 from anchor_detr_jax.models.build import variable_shapes
 
@@ -31,9 +42,6 @@ def convert(tmp_path, tensors, args=None, **options):
 def test_official_names_and_shapes_are_all_used():
     """Both ways, to the bit, and every variable is filled."""
     tensors = official_tensors("r50_c5")
-    from anchor_detr_jax.conversion.anchor_detr import infer_anchor_detr
-    from anchor_detr_jax.conversion.state_dict import to_variables
-
     config = infer_anchor_detr(tensors, {"dilation": False}, None)
     shapes = variable_shapes(config)
     variables = to_variables(anchor_detr_rules(config), tensors, shapes)
@@ -80,7 +88,7 @@ def test_what_leaves_no_trace_is_asked_for(tmp_path, tensors):
 def test_the_report(tmp_path, tensors):
     counted = tensors | {"transformer.total_ops": np.zeros(1), "total_params": np.zeros(1)}
     detector, report = convert(tmp_path, counted, dilation=False)
-    assert report.ignored == ["total_params", "transformer.total_ops"]
+    assert report.ignored.keys() == {"total_params", "transformer.total_ops"}
     assert report.read == len(tensors) + 2
     assert f"used {len(tensors)}" in str(report)
     assert len(detector.source["sha256"]) == 64
@@ -173,3 +181,100 @@ def test_read_torch_file_gives_plain_arrays(tmp_path, tensors):
     write_pth(tmp_path / "m.pth", tensors)
     read = read_torch_file(tmp_path / "m.pth").tensors
     assert not any(tensor.flags.writeable for tensor in read.values())
+
+
+VARIANTS = ["r50_c5", "r101_c5", "r50_3level", "r50_c5_grid", "r50_c5_mha"]
+
+
+@pytest.mark.parametrize("with_args", [True, False])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_is_known_from_its_tensors(variant, with_args):
+    """And its table is a bijection; nothing is computed."""
+    tensors = official_tensors(variant)
+    args = official_args(variant) if with_args else None
+    config = infer_anchor_detr(tensors, args, None if "3level" in variant or args else False)
+    assert sum(config.backbone.blocks) == (33 if "r101" in variant else 16)
+    assert (config.num_levels, config.level_layers) == ((3, 3) if "3level" in variant else (1, 0))
+    assert config.backbone.dilation == ("3level" in variant)
+    assert config.attention == ("multi_head" if "mha" in variant else "rcda")
+    grid = "grid" in variant
+    assert (config.anchors, config.num_anchors) == (("grid", 289) if grid else ("learned", 300))
+    variables = to_variables(anchor_detr_rules(config), tensors, variable_shapes(config))
+    back = to_state_dict(anchor_detr_rules(config), variables)
+    assert back.keys() == tensors.keys()
+    assert all(np.array_equal(back[name], tensor) for name, tensor in tensors.items())
+
+
+def test_args_of_our_own_say_the_same():
+    """What `save_torch` writes into `args` leads back to the same configuration."""
+    for variant in VARIANTS:
+        tensors = official_tensors(variant)
+        config = infer_anchor_detr(tensors, official_args(variant), None)
+        assert infer_anchor_detr(tensors, anchor_detr_args(config), None) == config
+
+
+def test_levels_need_dilation():
+    tensors = official_tensors("r50_3level")
+    with pytest.raises(ValueError, match="3 levels, for which dilation=True"):
+        infer_anchor_detr(tensors, None, False)
+
+
+def test_detrex_layout(tmp_path, tensors):
+    eighty = {
+        name: np.repeat(tensor, 16, axis=0) if "class_embed" in name else tensor
+        for name, tensor in tensors.items()
+    }
+    theirs = {name.replace("input_proj.0.", "input_proj."): t for name, t in eighty.items()}
+    detector, report = convert(tmp_path, theirs, dilation=False)
+    assert report.layout == "detrex"
+    assert detector.categories.ids[0] == 1
+    assert detector.categories.ids[79] == 90
+    assert detector.categories.names[79] == "toothbrush"
+    official, _ = convert(tmp_path, eighty, dilation=False)
+    jax.tree.map(np.testing.assert_array_equal, detector.variables, official.variables)
+
+
+def test_safetensors(tmp_path, tensors):
+    path = tmp_path / "model.safetensors"
+    save_file(tensors, path)
+    detector, _ = read_torch_detector(path, dilation=False)
+    expected, _ = convert(tmp_path, tensors, dilation=False)
+    jax.tree.map(np.testing.assert_array_equal, detector.variables, expected.variables)
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(TorchFileError, match=r"model\.safetensors: no readable safetensors"):
+        read_torch_detector(path)
+
+
+def imagenet_tensors(tensors):
+    """A small ResNet as torchvision saves it, with its classifier and counters."""
+    prefix = "backbone.body."
+    resnet = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    resnet["fc.weight"], resnet["fc.bias"] = np.zeros((10, 256), "f4"), np.zeros(10, "f4")
+    resnet["bn1.num_batches_tracked"] = np.array(7, np.int64)
+    return resnet
+
+
+def test_a_pretrained_backbone(tmp_path, tensors):
+    path = tmp_path / "resnet.pth"
+    write_pth(path, imagenet_tensors(tensors))
+    backbone, report = read_torch_backbone(path)
+    assert report.ignored.keys() == {"fc.weight", "fc.bias", "bn1.num_batches_tracked"}
+    expected = make_detector().variables
+    for kind in ("params", "frozen"):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            backbone.variables[kind]["backbone"],
+            expected[kind]["backbone"],
+        )
+    save_folder(tmp_path / "backbone", backbone)
+    loaded = load_backbone_folder(tmp_path / "backbone")
+    assert loaded.config == backbone.config == NARROW.backbone
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables, backbone.variables)
+    with pytest.raises(ValueError, match=r"holds no detector \(no detector\.json\)"):
+        ad.load(tmp_path / "backbone")
+
+
+def test_a_detector_is_no_backbone(tmp_path, tensors):
+    write_pth(tmp_path / "m.pth", tensors)
+    with pytest.raises(TorchFileError, match="no ResNet with bottleneck blocks"):
+        read_torch_backbone(tmp_path / "m.pth")

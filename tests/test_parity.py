@@ -15,6 +15,11 @@ from anchor_detr_jax.structures import Outputs
 LOGITS, BOXES = 1e-4, 2e-5
 
 
+def golden_cases(file) -> list[str]:
+    """The images that a variant's golden file has, each alone."""
+    return [f"image{i}" for i in range(3) if f"image{i}/logits" in file]
+
+
 def assert_close(outputs: Outputs, file, case: str, row: int = 0):
     """All six layers of one image, at the queries that the golden file holds."""
     queries = file["queries"]
@@ -24,13 +29,20 @@ def assert_close(outputs: Outputs, file, case: str, row: int = 0):
     np.testing.assert_allclose(boxes, file[f"{case}/boxes"][:, 0], atol=BOXES, rtol=0)
 
 
-@pytest.mark.parametrize("case", ["image0", "image1", "image2"])
-def test_an_image_alone(official, pictures, case):
+def test_images_alone(official, pictures):
     variant, detector = official
     file = golden(f"forward_{variant}")
-    outputs = detector.forward([pictures[case]])
-    assert_close(outputs, file, case)
+    cases = golden_cases(file)
+    assert cases
+    for case in cases:
+        outputs = detector.forward([pictures[case]])
+        assert_close(outputs, file, case)
+        if f"{case}/post0/scores" in file:
+            assert_best_are_the_same(outputs, file, case)
 
+
+def assert_best_are_the_same(outputs, file, case):
+    """The top 100, in pixels of the original image."""
     ranked = best_detections(
         outputs, jnp.asarray(file[f"{case}/target_sizes"]), jnp.ones(91, bool), count=100
     )
@@ -49,6 +61,8 @@ def test_backbone_and_encoder(official, pictures):
     """Where a difference would begin: C5 and the encoder's output."""
     variant, detector = official
     file = golden(f"forward_{variant}")
+    if "image0/c5" not in file:
+        pytest.skip("the golden file of this variant holds outputs only")
     images = pad_images([pictures["image0"]], (256, 320), 1)
 
     @jax.jit
@@ -65,29 +79,38 @@ def test_backbone_and_encoder(official, pictures):
     )
 
 
-@pytest.mark.parametrize("others", [(1,), (2,), (1, 2, 2)], ids=str)
-def test_an_image_in_a_batch(official, pictures, others):
+@pytest.mark.parametrize("others", [[1], [2], [1, 2, 2]], ids=str)
+def test_images_in_a_batch(official, pictures, others):
     variant, detector = official
     file = golden(f"forward_{variant}")
-    outputs = detector.forward([pictures[f"image{i}"] for i in (0, *others)])
-    for row, i in enumerate((0, *others)):
-        assert_close(outputs, file, f"image{i}", row)
+    cases = golden_cases(file)
+    first = int(cases[0][-1])
+    group = [first, *(i if i != first else 0 for i in others)]
+    outputs = detector.forward([pictures[f"image{i}"] for i in group])
+    for row, i in enumerate(group):
+        if f"image{i}" in cases:
+            assert_close(outputs, file, f"image{i}", row)
 
 
-@pytest.mark.parametrize("bucket", [(288, 320), (256, 448), (416, 384)], ids=str)
-def test_an_image_in_a_bucket_with_dummies(official, pictures, bucket):
+@pytest.mark.parametrize("further", [(32, 0), (0, 128), (160, 64)], ids=str)
+def test_an_image_in_a_bucket_with_dummies(official, pictures, further):
     variant, detector = official
-    images = pad_images([pictures["image0"]], bucket, 3)
-    images.pixels[0, 256:] = 201  # padding may hold anything
-    images.pixels[0, :, 320:] = 99
-    outputs = jax.jit(detector.model.apply)(detector.variables, images)
-    assert_close(outputs, golden(f"forward_{variant}"), "image0")
+    file = golden(f"forward_{variant}")
+    case = golden_cases(file)[0]
+    height, width, _ = pictures[case].shape
+    images = pad_images([pictures[case]], (height + further[0], width + further[1]), 3)
+    images.pixels[0, height:] = 201  # padding may hold anything
+    images.pixels[0, :, width:] = 99
+    outputs = detector._forward(detector.variables, images)
+    assert_close(outputs, file, case)
     assert np.isfinite(outputs.logits).all()
 
 
 def test_the_reference_itself_drifts(official):
     """What our rule is for: in the reference, the same image padded gives other logits."""
     file = golden(f"forward_{official[0]}")
+    if "batch01/logits" not in file:
+        pytest.skip("the golden file of this variant has no batch")
     drift = np.abs(file["batch01/logits"][:, 0] - file["image0/logits"][:, 0]).max()
     assert drift > 0.1
 

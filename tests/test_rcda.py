@@ -28,7 +28,7 @@ def case(request):
     file = golden("rcda")
     arrays = {
         name.removeprefix(f"{request.param}/"): file[name]
-        for name in file.files
+        for name in file
         if name.startswith(request.param)
     }
     real = ~arrays["mask"]

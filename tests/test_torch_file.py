@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from write_legacy import legacy_bytes
 from write_pth import write_pth
 
 from anchor_detr_jax.conversion.torch_file import TorchFileError, read_torch_file
@@ -63,6 +64,41 @@ def test_reads_a_bare_state_dict(tmp_path):
     checkpoint = read_torch_file(rezip(tmp_path / "wrapped.pth", tmp_path / "bare.pth", unwrapped))
     np.testing.assert_array_equal(checkpoint.tensors["x"], TENSORS["a.bias"])
     assert checkpoint.args is None
+
+
+def test_reads_the_format_before_1_6(tmp_path):
+    path = tmp_path / "old.pth"
+    path.write_bytes(legacy_bytes(TENSORS))
+    checkpoint = read_torch_file(path)
+    assert list(checkpoint.tensors) == list(TENSORS)
+    for name, tensor in TENSORS.items():
+        np.testing.assert_array_equal(checkpoint.tensors[name], tensor)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 100, 400])
+def test_an_old_file_that_is_cut(tmp_path, cut):
+    path = tmp_path / "old.pth"
+    path.write_bytes(legacy_bytes(TENSORS)[:-cut])
+    with pytest.raises(TorchFileError, match=r"old\.pth: .*(truncated|damaged|ends early)"):
+        read_torch_file(path)
+
+
+def test_an_old_file_with_a_bomb(tmp_path):
+    whole = legacy_bytes({"x": TENSORS["a.bias"]})
+    header = whole[: whole.index(b"ccollections") - 2]
+    path = tmp_path / "old.pth"
+    path.write_bytes(header + pickle.dumps({"model": {"x": Bomb(tmp_path / "ran")}}, 2) + whole)
+    with pytest.raises(TorchFileError, match=r"posix\.system.*nothing was run"):
+        read_torch_file(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_public_file_of_the_old_format(shared):
+    """A ResNet-20 that its author published for CIFAR-10."""
+    tensors = read_torch_file(shared / "checkpoints/resnet20-12fca82f.th").tensors
+    assert len(tensors) == 97
+    assert tensors["module.linear.weight"].shape == (10, 64)
+    assert 0.1 < tensors["module.layer3.2.bn2.running_var"].mean() < 10
 
 
 def test_what_we_write_we_read(tmp_path):
@@ -242,28 +278,28 @@ def test_tensors_that_reach_outside(tmp_path, description, says):
         read_torch_file(path)
 
 
-def valid_bytes() -> bytes:
+def zip_bytes() -> bytes:
     buffer = io.BytesIO()
     write_pth(buffer, TENSORS, args={"nheads": 8})
     return buffer.getvalue()
 
 
-WHOLE = valid_bytes()
+WHOLE = {"zip": zip_bytes(), "legacy": legacy_bytes(TENSORS)}
 
 
+@pytest.mark.parametrize("kind", WHOLE)
 @settings(max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    flips=st.lists(
-        st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=4
-    ),
-    cut=st.one_of(st.none(), st.integers(0, len(WHOLE))),
+    flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),
+    cut=st.one_of(st.none(), st.floats(0, 1)),
 )
-def test_any_damage_is_refused_or_harmless(tmp_path_factory, flips, cut):
+def test_any_damage_is_refused_or_harmless(tmp_path_factory, kind, flips, cut):
     """Flipped and cut bytes: a clean refusal, or arrays of the shapes that the file claims."""
-    data = bytearray(WHOLE[:cut])
-    for position, value in flips:
-        if position < len(data):
-            data[position] = value
+    whole = WHOLE[kind]
+    data = bytearray(whole if cut is None else whole[: round(cut * len(whole))])
+    for place, value in flips:
+        if data:
+            data[round(place * (len(data) - 1))] = value
     path = tmp_path_factory.getbasetemp() / "damaged.pth"
     path.write_bytes(data)
     try:

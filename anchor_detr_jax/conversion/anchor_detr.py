@@ -15,15 +15,12 @@ from anchor_detr_jax.conversion.state_dict import Layout, Rule
 from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig
 
 __all__ = [
-    "IGNORED",
     "anchor_detr_args",
     "anchor_detr_rules",
     "attention_rules",
     "infer_anchor_detr",
+    "official_names",
 ]
-
-IGNORED = re.compile(r".*total_(params|ops)")
-"""Names of tensors that are no weights: a FLOP counter left them in some official files."""
 
 _BACKBONE = "backbone.body."
 _BLOCKS = {
@@ -33,6 +30,17 @@ _BLOCKS = {
 """What the reference stacks in an attention's `in_proj_weight`."""
 _GRID = 17 * 17
 """Points of the reference's grid, for files that do not say how many."""
+
+
+def official_names(tensors: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str]:
+    """A state dict under the reference's names, and whose names it had.
+
+    detrex, which has one level only, leaves out its number in `input_proj`.
+    """
+    if "input_proj.0.weight" not in tensors:
+        return dict(tensors), "AnchorDETR"
+    short = re.compile(r"input_proj\.([01]\.(?:weight|bias))")
+    return {short.sub(r"input_proj.0.\1", name): t for name, t in tensors.items()}, "detrex"
 
 
 def infer_anchor_detr(

@@ -7,13 +7,15 @@ caller, and only what stands there as a `Builder` can be called.
 
 from __future__ import annotations
 
+import io
 import pickletools
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Builder", "Namespace", "PickleError", "safe_loads"]
+__all__ = ["Builder", "Namespace", "PickleError", "safe_load", "safe_loads"]
 
 
 class PickleError(ValueError):
@@ -55,8 +57,8 @@ class _Machine:
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
 
-    def run(self, data: bytes) -> Any:
-        for opcode, argument, _ in pickletools.genops(data):
+    def run(self, stream: io.BytesIO) -> Any:
+        for opcode, argument, _ in pickletools.genops(stream):
             name = opcode.name
             if name == "STOP":
                 return self._stack.pop()
@@ -163,15 +165,15 @@ class _Machine:
         self._stack.append(self._persistent_load(self._stack.pop()))
 
 
-def safe_loads(
-    data: bytes,
+def safe_load(
+    stream: io.BytesIO,
     names: Mapping[tuple[str, str], Any],
     persistent_load: Callable[[Any], Any],
 ) -> Any:
-    """The object that `data` describes.
+    """The object that the next pickle of `stream` describes; the stream stands behind it then.
 
     Args:
-        data: a pickle, of any protocol that has these operations.
+        stream: at the beginning of a pickle, of any protocol that has these operations.
         names: what stands for each (module, name) that may occur; a `Builder` where it is called.
         persistent_load: gives the object for a persistent id.
 
@@ -179,10 +181,21 @@ def safe_loads(
         PickleError: for damaged data, and for anything that is not plain data or in `names`.
     """
     try:
-        return _Machine(names, persistent_load).run(data)
+        with warnings.catch_warnings():  # of odd escapes in strings: no concern of the user's
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _Machine(names, persistent_load).run(stream)
     except PickleError:
         raise
     except (
         ArithmeticError, AttributeError, LookupError, MemoryError, TypeError, ValueError
     ) as error:  # fmt: skip
         raise PickleError(f"its pickle is damaged ({type(error).__name__}: {error})") from error
+
+
+def safe_loads(
+    data: bytes,
+    names: Mapping[tuple[str, str], Any],
+    persistent_load: Callable[[Any], Any],
+) -> Any:
+    """`safe_load` of a pickle in memory."""
+    return safe_load(io.BytesIO(data), names, persistent_load)

@@ -59,9 +59,13 @@ class Categories:
         return cls(tuple(item["id"] for item in items), tuple(item["name"] for item in items))
 
 
-def coco_columns() -> Categories:
-    """The 91 columns of the official models: column = COCO's id, 11 of them unused."""
-    return Categories(tuple(range(91)), tuple(COCO_NAMES.get(i) for i in range(91)))
+def coco_columns(*, gaps: bool = True) -> Categories:
+    """The 91 columns of the official models: column = COCO's id, 11 of them unused.
+
+    Without gaps: the 80 ids that are used, in ascending order, as detrex has them.
+    """
+    ids = tuple(range(91)) if gaps else tuple(COCO_NAMES)
+    return Categories(ids, tuple(COCO_NAMES.get(i) for i in ids))
 
 
 def numbered_columns(count: int) -> Categories:

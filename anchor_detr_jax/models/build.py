@@ -11,11 +11,14 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
+from anchor_detr_jax.backbones.resnet import FeatureMap, ResNet, ResNetConfig
 from anchor_detr_jax.models.anchor_detr import AnchorDETR, AnchorDETRConfig
 from anchor_detr_jax.structures import Images
 
 __all__ = [
     "ModelConfig",
+    "backbone_from_dict",
+    "backbone_shapes",
     "config_from_dict",
     "config_to_dict",
     "init_variables",
@@ -50,6 +53,13 @@ def variable_shapes(config: ModelConfig) -> dict[str, Any]:
     return jax.eval_shape(lambda key: init_variables(make_model(config), key), jax.random.key(0))
 
 
+def backbone_shapes(config: ResNetConfig) -> dict[str, Any]:
+    """`jax.ShapeDtypeStruct`s of a backbone's variables, below `backbone` as in a detector's."""
+    pixels = FeatureMap(jnp.zeros((1, 64, 64, 3)), jnp.full((1, 2), 64))
+    shapes = jax.eval_shape(lambda key: ResNet(config).init(key, pixels), jax.random.key(0))
+    return {kind: {"backbone": tree} for kind, tree in shapes.items()}
+
+
 def config_to_dict(config: ModelConfig) -> dict[str, Any]:
     """Plain containers that JSON can hold; `family` names the class."""
     family = next(name for name, (c, _) in _FAMILIES.items() if isinstance(config, c))
@@ -67,6 +77,15 @@ def config_from_dict(values: dict[str, Any]) -> ModelConfig:
     if family not in _FAMILIES:
         raise ValueError(f"model family is {family!r}, and must be one of {sorted(_FAMILIES)}")
     return _from_dict(_FAMILIES[family][0], values, "model")
+
+
+def backbone_from_dict(values: dict[str, Any]) -> ResNetConfig:
+    """A backbone's configuration from plain containers.
+
+    Raises:
+        ValueError: for an unknown key, named with what there is.
+    """
+    return _from_dict(ResNetConfig, values, "backbone")
 
 
 def _from_dict(kind: type, values: dict[str, Any], where: str) -> Any:

@@ -34,8 +34,8 @@ class EncoderLayer(nn.Module):
         c = self.config
         b, h, w, e = x.shape
         attention = map_attention(c, dtype=self.dtype, name="self_attn")
-        cells = cells_as_queries(places, (h, w))
-        attended = look_at_map(attention, x.reshape(b, h * w, e), cells, x, places, train=train)
+        cells = x.reshape(b, h * w, e)
+        attended = look_at_map(attention, cells, cells_as_queries(places), x, places, train=train)
         attended = nn.Dropout(c.dropout, deterministic=not train)(attended)
         x = layer_norm("norm1", self.dtype)(x + attended.reshape(x.shape))
         return FeedForward(c.feedforward_dim, c.dropout, self.dtype, name="ffn")(x, train=train)

@@ -20,18 +20,14 @@ __all__ = ["MapPlaces", "QueryPlaces", "cells_as_queries", "look_at_map", "map_a
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class MapPlaces:
-    """Embeddings of where a map's columns, rows and cells are; those that its attention uses.
+    """Embeddings of where a map's columns, rows and cells are.
 
-    Attributes:
-        x: of the columns' x, for RCDA.
-        y: of the rows' y, for RCDA.
-        xy: of the cells, for multi-head attention.
-        valid_hw: how much of each map is real.
+    RCDA uses x and y, multi-head attention xy; what is not used is not computed under `jax.jit`.
     """
 
-    x: Float[Array, "b w e"] | None
-    y: Float[Array, "b h e"] | None
-    xy: Float[Array, "b h w e"] | None
+    x: Float[Array, "b w e"]
+    y: Float[Array, "b h e"]
+    xy: Float[Array, "b h w e"]
     valid_hw: Int[Array, "b 2"]
 
 
@@ -40,9 +36,9 @@ class MapPlaces:
 class QueryPlaces:
     """Embeddings of where queries are: of x, of y, and of both; b may be 1, for all images."""
 
-    x: Float[Array, "b q e"] | None
-    y: Float[Array, "b q e"] | None
-    xy: Float[Array, "b q e"] | None
+    x: Float[Array, "b q e"]
+    y: Float[Array, "b q e"]
+    xy: Float[Array, "b q e"]
 
 
 def map_attention(
@@ -83,19 +79,15 @@ def look_at_map(
     )
 
 
-def cells_as_queries(places: MapPlaces, size: tuple[int, int]) -> QueryPlaces:
-    """Every cell of maps of `size` (rows, columns) as a query, row by row."""
+def cells_as_queries(places: MapPlaces) -> QueryPlaces:
+    """Every cell of the maps as a query, row by row."""
+    b, h, w, e = places.xy.shape
 
-    def of_every_cell(embedding, missing_axis):
-        if embedding is None:
-            return None
-        if missing_axis is not None:
-            embedding = jnp.expand_dims(embedding, missing_axis)
-        b, e = embedding.shape[0], embedding.shape[-1]
-        return jnp.broadcast_to(embedding, (b, *size, e)).reshape(b, -1, e)
+    def of_every_cell(embedding):
+        return jnp.broadcast_to(embedding, (b, h, w, e)).reshape(b, h * w, e)
 
     return QueryPlaces(
-        x=of_every_cell(places.x, 1),
-        y=of_every_cell(places.y, 2),
-        xy=of_every_cell(places.xy, None),
+        x=of_every_cell(places.x[:, None, :, :]),
+        y=of_every_cell(places.y[:, :, None, :]),
+        xy=of_every_cell(places.xy),
     )

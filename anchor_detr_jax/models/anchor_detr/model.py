@@ -156,10 +156,8 @@ class AnchorDETR(nn.Module):
         _, h, w, _ = maps.features.shape
         x = cell_centres(maps.valid_hw[:, 1], w)
         y = cell_centres(maps.valid_hw[:, 0], h)
-        if self.config.attention == "rcda":
-            return MapPlaces(self._embed_1d(x), self._embed_1d(y), None, maps.valid_hw)
         cells = jnp.stack(jnp.broadcast_arrays(x[:, None, :], y[:, :, None]), axis=-1)
-        return MapPlaces(None, None, self._embed_2d(cells), maps.valid_hw)
+        return MapPlaces(self._embed_1d(x), self._embed_1d(y), self._embed_2d(cells), maps.valid_hw)
 
     def _embed_1d(self, coordinate: Float[Array, ...]) -> Float[Array, "... e"]:
         """Embedding of an x or a y; one for both, for cells and anchors alike."""
