@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 from anchor_detr_jax.backbones.resnet import ResNetConfig
 
@@ -26,11 +25,11 @@ class AnchorDETRConfig:
         hidden_dim: features of a position and of a query; a multiple of `num_heads`, 32 and 4.
         num_heads: heads of each attention.
         feedforward_dim: width inside the feed-forward blocks.
-        attention: over the map: row-column decoupled, or plain multi-head attention.
+        attention: over the map: `rcda` (row-column decoupled) or `multi_head`.
         encoder_layers: layers over the image.
         level_layers: of how many of these a layer over the levels of one position follows.
         decoder_layers: layers over the queries, each of which predicts.
-        anchors: points that are learned, or a square grid of cell centres.
+        anchors: `learned` points, or a square `grid` of cell centres.
         num_anchors: anchor points; a square number for a grid.
         num_patterns: queries at each anchor point; pattern-major, so query = pattern * anchors + i.
         dropout: rate in training, after each attention and in the feed-forward blocks.
@@ -42,11 +41,11 @@ class AnchorDETRConfig:
     hidden_dim: int = 256
     num_heads: int = 8
     feedforward_dim: int = 1024
-    attention: Literal["rcda", "multi_head"] = "rcda"
+    attention: str = "rcda"
     encoder_layers: int = 6
     level_layers: int = 0
     decoder_layers: int = 6
-    anchors: Literal["learned", "grid"] = "learned"
+    anchors: str = "learned"
     num_anchors: int = 300
     num_patterns: int = 3
     dropout: float = 0.0
