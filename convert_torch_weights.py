@@ -29,7 +29,7 @@ _EXPECTED_AP = flags.DEFINE_float(
 _SPLIT = flags.DEFINE_string("split", "val2017", "Which part of --verify.")
 _SHORT_SIDE = flags.DEFINE_integer("short_side", 800, "Short side of the resized images.", 1)
 _LONG_SIDE = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Images at a time; changes no number.", 1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images at a time; changes no number.", 1)
 
 _TOLERANCE = 0.1
 _NAMES = ("AP", "AP50", "AP75", "AP small", "AP medium", "AP large")
@@ -58,24 +58,24 @@ def main(arguments: list[str]) -> None:
     on_disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"wrote {folder}, {on_disk / 1e6:.1f} MB, in {seconds:.1f} s")
     if _VERIFY.value and isinstance(stored, StoredDetector):
-        _verify(stored)
+        _verify(stored, Path(_VERIFY.value))
 
 
-def _verify(stored: StoredDetector) -> None:
+def _verify(stored: StoredDetector, coco: Path) -> None:
     """Evaluate, and compare with what is expected; raises if they differ."""
     from anchor_detr_jax.data.coco import read_coco_split
-    from anchor_detr_jax.detector import Detector
+    from anchor_detr_jax.detector import Detector, default_batch_size
     from anchor_detr_jax.evaluation.coco_ap import score_results
     from anchor_detr_jax.evaluation.published import published_ap
     from anchor_detr_jax.evaluation.runner import detect_dataset
 
-    dataset = read_coco_split(_VERIFY.value, _SPLIT.value)
+    dataset = read_coco_split(coco, _SPLIT.value)
     results = detect_dataset(
         Detector(stored),
         dataset,
         short_side=_SHORT_SIDE.value,
         long_side=_LONG_SIDE.value,
-        batch_size=_BATCH_SIZE.value,
+        batch_size=_BATCH_SIZE.value or default_batch_size(),
         progress=True,
     )
     scores = score_results(results, dataset.annotations)
@@ -94,7 +94,7 @@ def _verify(stored: StoredDetector) -> None:
     if gap > _TOLERANCE + 1e-6:
         raise ValueError(
             f"AP differs by {gap:.1f}, more than {_TOLERANCE}; was the model trained for other "
-            f"sizes, or is {_VERIFY.value} not all of {_SPLIT.value}?"
+            f"sizes, or is {coco} not all of {_SPLIT.value}?"
         )
     print(f"AP agrees to {_TOLERANCE}")
 

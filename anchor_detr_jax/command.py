@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from absl import app, logging
 
-__all__ = ["run_command"]
+__all__ = ["compilation_cache", "run_command"]
 
 
 def run_command(main: Callable[[list[str]], None]) -> None:
     """Parse flags and run `main` with what is left of the command line.
 
-    What the user can mend (ValueError, OSError) ends in one message and exit code 1.
+    What the user can mend (ValueError, OSError) ends in one message and exit code 1. Compiled
+    programs are kept for the next run, where `compilation_cache` says.
     """
 
     def guarded(arguments: list[str]) -> int:
         logging.set_verbosity(logging.WARNING)
         warnings.showwarning = _show_warning
+        _keep_compiled_programs()
         try:
             main(arguments[1:])
         except (ValueError, OSError) as error:
@@ -31,6 +35,36 @@ def run_command(main: Callable[[list[str]], None]) -> None:
         return 0
 
     app.run(guarded)
+
+
+def compilation_cache(environment: Mapping[str, str]) -> Path | None:
+    """The folder that compiled programs are kept in; made if need be.
+
+    `JAX_COMPILATION_CACHE_DIR` is the user's word, and left to JAX. Else it is `anchor_detr_jax` in
+    `XDG_CACHE_HOME`, or in `~/.cache`.
+
+    Returns:
+        None where JAX decides, and where the folder cannot be written: then nothing is kept.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in environment:
+        return None
+    chosen = Path(environment.get("XDG_CACHE_HOME", ""))
+    try:
+        caches = chosen if chosen.is_absolute() else Path("~/.cache").expanduser()
+        folder = caches / "anchor_detr_jax"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: there is no home
+        return None
+    return folder if os.access(folder, os.W_OK | os.X_OK) else None
+
+
+def _keep_compiled_programs() -> None:
+    folder = compilation_cache(os.environ)
+    if folder is None:
+        return
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for a JAX that is imported from here on
+    if "jax" in sys.modules:
+        sys.modules["jax"].config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

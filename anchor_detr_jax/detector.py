@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +29,7 @@ from anchor_detr_jax.data.batching import (
 from anchor_detr_jax.data.buckets import inference_buckets, padded_to
 from anchor_detr_jax.data.categories import Categories
 from anchor_detr_jax.data.transforms import open_rgb, upright_rgb
+from anchor_detr_jax.devices import DetectedBatch, LocalDevices, one_ahead, unbatched
 from anchor_detr_jax.models.build import ModelConfig, make_model
 from anchor_detr_jax.postprocess import best_detections
 from anchor_detr_jax.structures import Detections, Images, Outputs, RankedDetections
@@ -37,14 +40,26 @@ ImageSource = str | Path | Image.Image | np.ndarray
 """A file, a picture of Pillow, or RGB pixels: uint8 [h, w, 3]."""
 
 
+_DECODING = threading.Lock()
+"""Pillow decodes on demand, and one picture may be asked for twice at the same time."""
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """An image that could not be read, and why."""
+
+    index: int
+    error: Exception
+
+
 def load(
     path: str | Path, *, dilation: bool | None = None, dtype: DTypeLike | None = None
 ) -> Detector:
     """A detector from disk.
 
     Args:
-        path: a folder that `convert_torch_weights.py` or `Detector.save` wrote, or an official
-            `.pth`, which is read without PyTorch and without running what is in it.
+        path: a folder that `convert_torch_weights.py` or `Detector.save` wrote, or a `.pth` or
+            `.safetensors` of the reference or of detrex, which is read without PyTorch and without running what is in it.
         dilation: for a `.pth` whose args do not say it: True for DC5, False for C5. If nothing
             says it: C5, with a warning.
         dtype: what is computed in, such as `jnp.bfloat16`; None: float32, at full precision.
@@ -82,7 +97,8 @@ class Detector:
         self.model = make_model(stored.config, dtype)
         self.variables: Mapping[str, Any] = jax.tree.map(jnp.asarray, stored.variables)
         self._forward = jax.jit(self._apply)
-        self._detect = jax.jit(self._apply_and_rank, static_argnames="count")
+        self._devices = LocalDevices()
+        self._detect = self._devices.compiled(self._apply_and_rank)
 
     def __repr__(self) -> str:
         size = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
@@ -122,6 +138,7 @@ class Detector:
         long_side: int = 1333,
         batch_size: int | None = None,
         progress: bool = False,
+        on_error: Callable[[int, Exception], object] | None = None,
     ) -> list[Detections]:
         """What is found in each image.
 
@@ -132,21 +149,27 @@ class Detector:
             top_k: most detections of an image.
             short_side: images are resized until their short side is this long,
             long_side: unless their long side would be longer than this.
-            batch_size: images at a time; None: 1 on the CPU, 8 elsewhere.
+            batch_size: images at a time; None: 1 for each device on the CPU, 8 elsewhere.
             progress: show a progress bar.
+            on_error: called with the place in `images`, and with the error, of each one that
+                cannot be read; nothing is found in these. None: the first error is raised.
 
         Raises:
-            ValueError: for a file that is no image, or an array that is none; it is named.
+            ValueError: for what is no image, or a damaged one; it names the file, or the place.
+            FileNotFoundError: for a file that is not there.
         """
         sources = [images] if isinstance(images, ImageSource) else list(images)
 
-        def prepared(item: tuple[int, ImageSource]) -> PreparedImage:
+        def prepared(item: tuple[int, ImageSource]) -> PreparedImage | _Unreadable:
             index, source = item
-            return prepare(index, _opened(source), short_side, long_side)
+            try:
+                return prepare(index, _opened(index, source), short_side, long_side)
+            except (ValueError, OSError) as error:
+                return _Unreadable(index, error)
 
-        found: dict[int, Detections] = {}
+        found = {i: _nothing() for i in range(len(sources))}
         ranked = self.detect(
-            in_threads(prepared, enumerate(sources)),
+            _readable(in_threads(prepared, enumerate(sources)), on_error),
             buckets=inference_buckets(short_side, long_side),
             batch_size=batch_size or default_batch_size(),
             top_k=top_k,
@@ -167,20 +190,36 @@ class Detector:
     ) -> Iterator[tuple[int, RankedDetections]]:
         """The best detections of each image, with its index, in the order in which batches fill.
 
-        The device works on one batch while the host prepares the next. The arrays are the host's,
-        without a batch axis.
+        As `detect_batches`, but the arrays are without a batch axis.
+        """
+        for found in self.detect_batches(
+            prepared, buckets=buckets, batch_size=batch_size, top_k=top_k, columns=columns
+        ):
+            yield from unbatched(found)
+
+    def detect_batches(
+        self,
+        prepared: Iterable[PreparedImage],
+        *,
+        buckets: Sequence[tuple[int, int]],
+        batch_size: int,
+        top_k: int,
+        columns: np.ndarray,
+    ) -> Iterator[DetectedBatch]:
+        """The `top_k` best detections of each image, batch by batch as they fill; host arrays.
+
+        `batch_size` counts the images on all of this process's devices together, and is rounded up
+        to a multiple of their number. `columns` is False for classes to leave out.
         """
         count = min(top_k, self.config.num_queries * self.config.num_classes)
-        running: tuple[Batch, RankedDetections] | None = None
-        for batch in bucketed_batches(prepared, buckets, batch_size):
-            ranked = self._detect(
-                self.variables, batch.images, batch.original_hw, columns, count=count
-            )
-            if running:
-                yield from _unbatched(*running)
-            running = batch, ranked
-        if running:
-            yield from _unbatched(*running)
+        variables = self._devices.copied(self.variables)
+
+        def program(batch: Batch) -> RankedDetections:
+            images, original_hw = self._devices.split((batch.images, batch.original_hw))
+            return self._detect(variables, images, original_hw, columns, count=count)
+
+        batch_size = self._devices.rounded(batch_size)
+        return one_ahead(program, bucketed_batches(prepared, buckets, batch_size))
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that `load` reads.
@@ -209,8 +248,8 @@ class Detector:
 
 
 def default_batch_size() -> int:
-    """1 on the CPU, where more images at a time save nothing; 8 elsewhere."""
-    return 1 if jax.default_backend() == "cpu" else 8
+    """1 for each device on the CPU, where more images at a time save nothing; 8 elsewhere."""
+    return (1 if jax.default_backend() == "cpu" else 8) * jax.local_device_count()
 
 
 def _checked(image: Any) -> UInt8[np.ndarray, "h w 3"]:
@@ -224,15 +263,35 @@ def _checked(image: Any) -> UInt8[np.ndarray, "h w 3"]:
     )
 
 
-def _opened(source: ImageSource) -> Image.Image:
+def _opened(index: int, source: ImageSource) -> Image.Image:
     if isinstance(source, str | Path):
         return open_rgb(source, apply_exif_rotation=True)
-    if isinstance(source, Image.Image):
-        return upright_rgb(source)
-    return Image.fromarray(_checked(source))
+    try:
+        if isinstance(source, Image.Image):
+            with _DECODING:
+                return upright_rgb(source)
+        return Image.fromarray(_checked(source))
+    except Exception as error:
+        raise ValueError(f"image {index}: {error}") from None
 
 
-def _unbatched(batch: Batch, ranked: RankedDetections) -> Iterator[tuple[int, RankedDetections]]:
-    host = jax.device_get(ranked)
-    for row, index in enumerate(batch.indices):
-        yield index, jax.tree.map(lambda leaf, row=row: leaf[row], host)
+def _nothing() -> Detections:
+    return Detections(
+        boxes=np.zeros((0, 4), np.float32),
+        scores=np.zeros(0, np.float32),
+        labels=np.zeros(0, np.int64),
+        names=[],
+    )
+
+
+def _readable(
+    prepared: Iterable[PreparedImage | _Unreadable],
+    on_error: Callable[[int, Exception], object] | None,
+) -> Iterator[PreparedImage]:
+    for item in prepared:
+        if isinstance(item, PreparedImage):
+            yield item
+        elif on_error is None:
+            raise item.error
+        else:
+            on_error(item.index, item.error)

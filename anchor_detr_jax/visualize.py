@@ -2,58 +2,178 @@
 
 from __future__ import annotations
 
-import colorsys
+from functools import cache
 
 import numpy as np
-from jaxtyping import UInt8
-from PIL import Image, ImageDraw, ImageFont
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from anchor_detr_jax.structures import Detections
 
-__all__ = ["category_colour", "draw_detections"]
+__all__ = ["category_colour", "draw_detections", "legible_scale"]
 
-_GOLDEN_RATIO = 0.6180339887
+_COLOURS = 128
+"""Ids that differ by a multiple of this share a colour."""
+
+_SMALLEST_FONT = 11
 
 
 def category_colour(category_id: int) -> tuple[int, int, int]:
-    """A category's colour, RGB; neighbouring ids are far apart."""
-    hue = (category_id * _GOLDEN_RATIO) % 1.0
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 0.95)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    """A category's colour, RGB: bright enough for black letters, and far from other categories'."""
+    return _palette()[category_id % _COLOURS]
+
+
+def legible_scale(size: tuple[int, int]) -> int:
+    """By how much a tiny picture (width, height) is to be enlarged so that labels fit; else 1."""
+    width, height = size
+    wanted = round(400 / (width * height) ** 0.5)
+    return max(1, min(wanted, 1600 // max(size)))
 
 
 def draw_detections(
-    image: UInt8[np.ndarray, "h w 3"] | Image.Image, detections: Detections
+    image: UInt8[np.ndarray, "h w 3"] | Image.Image, detections: Detections, *, scale: int = 1
 ) -> Image.Image:
-    """A copy of `image` with its boxes, each with name and score, the best on top."""
-    picture = image.copy() if isinstance(image, Image.Image) else Image.fromarray(image)
+    """A copy of `image` with its boxes, each with name and score.
+
+    Lines run around what they frame and not over it, except at the picture's border. Labels stand
+    where they hide as little as possible of other labels and boxes; one that would have to hide a
+    better detection's label, or that is larger than the picture, is left off.
+
+    Args:
+        image: RGB pixels, or a picture of Pillow, which is turned upright by its EXIF orientation
+            as `Detector.predict` does.
+        detections: what was found in it.
+        scale: draw on the picture enlarged by this; `legible_scale` says what suits tiny ones.
+    """
+    if isinstance(image, Image.Image):
+        picture = ImageOps.exif_transpose(image).convert("RGB")
+    else:
+        picture = Image.fromarray(image)
+    if scale > 1:
+        size = (picture.width * scale, picture.height * scale)
+        picture = picture.resize(size, Image.Resampling.BICUBIC)
+    boxes = scale * detections.boxes.astype(np.float64)
+    colours = [category_colour(label) for label in detections.labels.tolist()]
+    found = zip(detections.names, detections.scores.tolist(), strict=True)
     draw = ImageDraw.Draw(picture)
-    line = max(2, round(max(picture.size) / 400))
-    font = ImageFont.load_default(size=max(11, round(max(picture.size) / 50)))
-    found = zip(
-        detections.boxes.tolist(),
-        detections.scores.tolist(),
-        detections.labels.tolist(),
-        detections.names,
-        strict=True,
-    )
-    for box, score, label, name in reversed(list(found)):
-        colour = category_colour(label)
-        draw.rectangle(box, outline=colour, width=line)
-        _draw_label(draw, f"{name} {score:.2f}", box, colour, font)
+    side = (picture.width * picture.height) ** 0.5
+    line = max(1, min(2, round(side / 100)), round(side / 270))
+    for box, colour in reversed(list(zip(boxes, colours, strict=True))):
+        _draw_box(draw, box, colour, line)
+    _draw_labels(draw, [f"{name} {score:.2f}" for name, score in found], boxes, colours, line)
     return picture
 
 
-def _draw_label(draw: ImageDraw.ImageDraw, text: str, box, colour, font) -> None:
-    """Text on its colour, above the box where there is room, and always inside the picture."""
-    picture_width, picture_height = draw.im.size
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    margin = 2
-    width, height = right - left + 2 * margin, bottom - top + 2 * margin
-    x = min(max(box[0], 0), max(picture_width - width, 0))
-    above = box[1] - height
-    y = min(above if above >= 0 else max(box[1], 0), max(picture_height - height, 0))
-    draw.rectangle((x, y, x + width, y + height), fill=colour)
-    brightness = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
-    ink = "black" if brightness > 128 else "white"
-    draw.text((x + margin - left, y + margin - top), text, fill=ink, font=font)
+def _draw_box(draw: ImageDraw.ImageDraw, box, colour: tuple[int, int, int], line: int) -> None:
+    """A line around the box, and around that a thin black one, for pictures as bright as it."""
+    width, height = draw.im.size
+    edge = max(1, line // 3)
+    x1, y1 = np.floor(box[:2]).clip(0, (width - 1, height - 1)).astype(int).tolist()
+    x2, y2 = np.ceil(box[2:]).clip((x1 + 1, y1 + 1), (width, height)).astype(int).tolist()
+    for outwards, thickness, ink in [(line + edge, edge, "black"), (line, line, colour)]:
+        corner = max(x1 - outwards, 0), max(y1 - outwards, 0)
+        opposite = min(x2 + outwards, width) - 1, min(y2 + outwards, height) - 1
+        draw.rectangle((*corner, *opposite), outline=ink, width=thickness)
+
+
+def _draw_labels(draw: ImageDraw.ImageDraw, texts: list[str], boxes, colours, line: int) -> None:
+    """The best detections choose their labels' places first."""
+    width, height = draw.im.size
+    font = ImageFont.load_default(max(_SMALLEST_FONT, round((width * height) ** 0.5 / 42)))
+    _, top, _, bottom = draw.textbbox((0, 0), "Ág", font=font)
+    margin = max(2, line)
+    taken = np.zeros((0, 4))
+    for text, box, colour in zip(texts, boxes, colours, strict=True):
+        size = np.ceil([draw.textlength(text, font=font) + 2 * margin, bottom - top + margin])
+        place = _place(size, box, boxes, taken, (width, height), line)
+        if place is None:
+            continue
+        taken = np.concatenate([taken, place[None]])
+        draw.rectangle((*place[:2], *(place[2:] - 1)), fill=colour)
+        at = (place[0] + margin, place[1] + margin // 2 - top)
+        draw.text(at, text, fill="black", font=font)
+
+
+def _place(size, box, boxes, taken, picture_size, line: int) -> Float[np.ndarray, " 4"] | None:
+    """Where a label of this size hides least; None: nowhere at its box without hiding another."""
+    if (size > picture_size).any():
+        return None
+    limits = np.array([*picture_size, *picture_size])
+    places = _places_at(box, size, line)
+    inside = places[:, :2].clip(0, limits[:2] - size).round()
+    places = np.concatenate([inside, inside + size], axis=1)
+    around = box.clip(0, limits) + 2 * line * np.array([-1, -1, 1, 1])
+    detached = _overlap(places, around[None])[:, 0] == 0
+    hidden = _overlap(places, taken).sum(axis=1)
+    frames = boxes.clip(0, limits)
+    covered = _overlap(places, frames) / _areas(frames).clip(1)
+    # The order of the places is the order of taste.
+    cost = covered.sum(axis=1) + 0.02 * np.arange(len(places))
+    cost[detached | (hidden > 0)] = np.inf
+    best = int(cost.argmin())
+    return places[best] if cost[best] < np.inf else None
+
+
+def _places_at(box, size, line: int) -> Float[np.ndarray, "places 4"]:
+    """Where a label may stand at its box: above, below, beside it, and down its inner left side."""
+    (x1, y1, x2, y2), (width, height) = box, size
+    left, right = x1 - line, x2 + line - width
+    above, below = y1 - line - height, y2 + line
+    corners = [(left, above), (x1, y1), (left, below), (right, above), (right, below)]
+    corners += [(x2 + line, y1), (x1 - line - width, y1), (x2 + line, below - height)]
+    corners += [(x1, y2 - height), (x2 - width, y1), (x2 - width, y2 - height)]
+    corners += [(x1, y1 + step * height) for step in (1, 2, 3)]
+    return np.concatenate([corners, np.add(corners, size)], axis=1)
+
+
+def _areas(boxes: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
+    return np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+
+
+def _overlap(
+    some: Float[np.ndarray, "a 4"], others: Float[np.ndarray, "b 4"]
+) -> Float[np.ndarray, "a b"]:
+    """Areas that two sets of boxes (x1, y1, x2, y2) share."""
+    corner = np.maximum(some[:, None, :2], others[None, :, :2])
+    opposite = np.minimum(some[:, None, 2:], others[None, :, 2:])
+    return np.prod((opposite - corner).clip(0), axis=-1)
+
+
+@cache
+def _palette() -> list[tuple[int, int, int]]:
+    """Bright colours, each as far as can be from all before it."""
+    steps = np.linspace(0, 255, 18).round()
+    rgb = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(-1, 3)
+    lab = _oklab(rgb)
+    chroma = np.hypot(lab[:, 1], lab[:, 2])
+    fit = (lab[:, 0] > 0.65) & (chroma > 0.12) & (chroma < 0.25)  # neither dark, grey nor glaring
+    rgb, lab = rgb[fit], lab[fit] * (0.6, 1, 1)  # a difference in hue counts more
+    chosen = [int(chroma[fit].argmax())]
+    distance = np.full(len(lab), np.inf)
+    for _ in range(_COLOURS - 1):
+        distance = np.minimum(distance, np.linalg.norm(lab - lab[chosen[-1]], axis=1))
+        chosen.append(int(distance.argmax()))
+    return [(int(r), int(g), int(b)) for r, g, b in rgb[chosen]]
+
+
+def _oklab(rgb: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Lightness and two axes of colour, in which distances are as they are seen.
+
+    Source: B. Ottosson, "A perceptual color space for image processing", 2020.
+    """
+    share = rgb / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    cones = linear @ np.array(
+        [
+            [0.4122214708, 0.2119034982, 0.0883024619],
+            [0.5363325363, 0.6806995451, 0.2817188376],
+            [0.0514459929, 0.1073969566, 0.6299787005],
+        ]
+    )
+    return np.cbrt(cones) @ np.array(
+        [
+            [0.2104542553, 1.9779984951, 0.0259040371],
+            [0.7936177850, -2.4285922050, 0.7827717662],
+            [-0.0040720468, 0.4505937099, -0.8086757660],
+        ]
+    )

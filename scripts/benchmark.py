@@ -107,9 +107,8 @@ def _ours() -> Callable[[], Any]:
 
 
 def _theirs() -> Callable[[], Any]:
-    import torch
-
-    module, _, function = _AGAINST.value.partition(":")
+    torch: Any = importlib.import_module("torch")
+    module, _, function = str(_AGAINST.value).partition(":")
     forward = getattr(importlib.import_module(module), function)(_config_name())
     image = torch.rand(1, 3, *_hw())
 

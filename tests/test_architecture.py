@@ -15,7 +15,7 @@ PACKAGE = ROOT / "anchor_detr_jax"
 LAYERS = [
     {"structures", "boxes", "command"},
     {"layers", "data", "postprocess", "visualize"},
-    {"backbones"},
+    {"backbones", "devices"},
     {"models"},
     {"checkpoint"},
     {"conversion"},

@@ -1,9 +1,12 @@
 """The commands, as a user types them."""
 
+import atexit
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,8 @@ import pytest
 from conftest import DATA, make_detector
 
 ROOT = Path(__file__).parents[1]
+CACHE = tempfile.mkdtemp(prefix="anchor_detr_jax_tests_")
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 
 
 def run(*arguments, check=True):
@@ -21,7 +26,7 @@ def run(*arguments, check=True):
         text=True,
         check=False,
         cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": CACHE},
     )
     assert "Traceback" not in done.stderr, done.stderr
     if check:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CocoDataset", "CocoImage", "read_coco", "read_coco_split"]
+__all__ = ["CocoDataset", "CocoImage", "read_annotation_file", "read_coco", "read_coco_split"]
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,15 @@ class CocoImage:
 
 @dataclass(frozen=True)
 class CocoDataset:
-    """A split: its images in the file's order, and the file that describes them."""
+    """A split: its images in the file's order, and the file that describes them.
+
+    Attributes:
+        annotated: False where the file says nothing of what is in the images, as for test-dev.
+    """
 
     images: list[CocoImage]
     annotations: Path
+    annotated: bool = True
 
 
 def read_coco(annotations: str | Path, images: str | Path) -> CocoDataset:
@@ -34,40 +39,70 @@ def read_coco(annotations: str | Path, images: str | Path) -> CocoDataset:
         OSError: if it cannot be read.
     """
     annotations, images = Path(annotations), Path(images)
-    listed = _read_images(annotations)
-    found = [CocoImage(int(image["id"]), images / image["file_name"]) for image in listed]
+    content = read_annotation_file(annotations)
+    if not all(isinstance(image.get("file_name"), str) for image in content["images"]):
+        raise ValueError(f"{annotations} is no COCO annotation file (an image without file_name)")
+    found = [CocoImage(image["id"], images / image["file_name"]) for image in content["images"]]
     missing = [str(image.path) for image in found if not image.path.is_file()]
     if missing:
         raise ValueError(
             f"{annotations} names {len(missing)} of {len(found)} pictures that are not there, "
             f"first {missing[0]}; is {images} the right folder?"
         )
-    return CocoDataset(found, annotations)
+    return CocoDataset(found, annotations, annotated=bool(content.get("annotations")))
 
 
 def read_coco_split(root: str | Path, split: str) -> CocoDataset:
-    """A split such as `val2017` of a COCO folder; pictures in `root/split` or `root/images/split`.
+    """A split such as `val2017` of a COCO folder.
+
+    Pictures are in `split/` or `images/split/`, annotations in `annotations/instances_split.json`
+    or, for a split that COCO keeps its annotations of to itself, `image_info_split.json`. The
+    pictures of `test-dev2017` are some of those in `test2017/`.
 
     Raises:
-        ValueError, OSError: as `read_coco`.
+        ValueError: as `read_coco`, and if there is no such split; it names what was looked for.
+        OSError: if a file cannot be read.
     """
     root = Path(root)
-    candidates = [root / split, root / "images" / split]
-    images = next((folder for folder in candidates if folder.is_dir()), None)
-    if images is None:
-        raise ValueError(
-            f"{root} has no pictures of {split!r}: neither {split}/ nor images/{split}/"
-        )
-    return read_coco(root / "annotations" / f"instances_{split}.json", images)
+    folders = [root / split, root / "images" / split]
+    if "test-dev" in split:
+        whole = split.replace("test-dev", "test")
+        folders += [root / whole, root / "images" / whole]
+    files = [root / "annotations" / f"{kind}_{split}.json" for kind in ("instances", "image_info")]
+    images = next((folder for folder in folders if folder.is_dir()), None)
+    annotations = next((file for file in files if file.is_file()), None)
+    if images and annotations:
+        return read_coco(annotations, images)
+    faults = []
+    if not images:
+        looked_for = " nor ".join(f"{folder.relative_to(root)}/" for folder in folders)
+        faults.append(f"no pictures of {split!r}: neither {looked_for}")
+    if not annotations:
+        looked_for = " nor ".join(str(file.relative_to(root)) for file in files)
+        faults.append(f"no annotation file of {split!r}: neither {looked_for}")
+    raise ValueError(f"{root} has {'; and '.join(faults)}")
 
 
-def _read_images(annotations: Path) -> list[dict[str, Any]]:
+def read_annotation_file(path: Path) -> dict[str, Any]:
+    """What is in a COCO annotation file, whose images have ids of their own.
+
+    Raises:
+        ValueError: if it is none; the message says why.
+        OSError: if it cannot be read.
+    """
     try:
-        content = json.loads(annotations.read_bytes())
-        images = content["images"]
-        if all({"id", "file_name"} <= image.keys() for image in images):
-            return images
-        fault = "an image without id or file_name"
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        content = json.loads(path.read_bytes())
+        ids = [dict(image)["id"] for image in content["images"]]
+        if not isinstance(content.get("annotations", []), list):
+            raise TypeError("its annotations are no list")
+    except (ValueError, TypeError, KeyError) as error:
         fault = f"{type(error).__name__}: {error}"
-    raise ValueError(f"{annotations} is no COCO annotation file ({fault})")
+        raise ValueError(f"{path} is no COCO annotation file ({fault})") from None
+    seen: set[int] = set()
+    for image_id in ids:
+        if type(image_id) is not int:
+            raise ValueError(f"{path} has an image with id {image_id!r}, expected a whole number")
+        if image_id in seen:
+            raise ValueError(f"{path} has more than one image with id {image_id}")
+        seen.add(image_id)
+    return content

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,15 +13,36 @@ from tqdm import tqdm
 
 from anchor_detr_jax.data.batching import PreparedImage, in_threads, prepare
 from anchor_detr_jax.data.buckets import inference_buckets
-from anchor_detr_jax.data.coco import CocoDataset
+from anchor_detr_jax.data.coco import CocoDataset, CocoImage
 from anchor_detr_jax.data.transforms import open_rgb
 from anchor_detr_jax.detector import Detector
+from anchor_detr_jax.devices import unbatched
+from anchor_detr_jax.evaluation.speed import BatchCost, RunSpeed, batch_cost, run_speed
 from anchor_detr_jax.structures import RankedDetections
 
-__all__ = ["detect_dataset"]
+__all__ = ["DatasetRun", "detect_dataset", "run_dataset"]
 
 _DETECTIONS = 100
 """What COCO's AP looks at, and what the reference reports, for each image."""
+
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
+"""tqdm's own, but always images a second, never seconds an image."""
+
+
+@dataclass(frozen=True)
+class DatasetRun:
+    """What came of running a detector on a data set.
+
+    Attributes:
+        results: image_id, category_id, bbox [x, y, w, h] in pixels and not clipped, score; in the
+            data set's order.
+        unreadable: a message for each picture that could not be read, and was left out.
+        speed: how fast it was.
+    """
+
+    results: list[dict[str, Any]]
+    unreadable: list[str]
+    speed: RunSpeed
 
 
 def detect_dataset(
@@ -29,39 +54,95 @@ def detect_dataset(
     batch_size: int = 1,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """The 100 best detections of each image, of all columns, in the data set's order.
+    """The results of `run_dataset`, if every picture could be read.
 
-    Pictures are taken as they are stored, without EXIF rotation, as their annotations are.
+    Raises:
+        ValueError: if one could not; the message names it.
+    """
+    run = run_dataset(
+        detector,
+        dataset,
+        short_side=short_side,
+        long_side=long_side,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    if run.unreadable:
+        raise ValueError("; ".join(run.unreadable))
+    return run.results
+
+
+def run_dataset(
+    detector: Detector,
+    dataset: CocoDataset,
+    *,
+    short_side: int = 800,
+    long_side: int = 1333,
+    batch_size: int = 1,
+    progress: bool = False,
+) -> DatasetRun:
+    """The 100 best detections of each image, of all columns.
+
+    Pictures are taken as they are stored, without EXIF rotation, as their annotations are. One
+    that cannot be read does not end the run: hours of work may lie before it.
 
     Args:
         detector: what to run.
         dataset: what to run it on.
         short_side: images are resized until their short side is this long,
         long_side: unless their long side would be longer than this.
-        batch_size: images at a time; the numbers do not depend on it.
+        batch_size: images at a time, over all devices; the numbers do not depend on it.
         progress: show a progress bar.
-
-    Returns:
-        image_id, category_id, bbox [x, y, w, h] in pixels and not clipped, score.
     """
-
-    def prepared(index: int) -> PreparedImage:
-        image = open_rgb(dataset.images[index].path, apply_exif_rotation=False)
-        return prepare(index, image, short_side, long_side)
-
-    count = len(dataset.images)
-    ranked = detector.detect(
-        in_threads(prepared, range(count)),
+    started = time.perf_counter()
+    unreadable: list[str] = []
+    prepared = partial(_prepared, short_side=short_side, long_side=long_side)
+    batches = detector.detect_batches(
+        _readable(in_threads(prepared, enumerate(dataset.images)), unreadable),
         buckets=inference_buckets(short_side, long_side),
         batch_size=batch_size,
         top_k=_DETECTIONS,
         columns=np.ones(len(detector.categories), bool),
     )
     found: dict[int, list[dict[str, Any]]] = {}
-    for index, best in tqdm(ranked, total=count, unit="image", disable=not progress):
-        image_id = dataset.images[index].id
-        found[index] = _to_coco(best, image_id, detector.categories.ids)
-    return [result for index in range(count) for result in found[index]]
+    costs: list[BatchCost] = []
+    with tqdm(
+        total=len(dataset.images), unit=" images", bar_format=_BAR, disable=not progress
+    ) as bar:
+        for batch in batches:
+            for index, best in unbatched(batch):
+                image_id = dataset.images[index].id
+                found[index] = _to_coco(best, image_id, detector.categories.ids)
+            costs.append(batch_cost(batch))
+            bar.update(len(batch.batch.indices))
+    return DatasetRun(
+        results=[result for index in sorted(found) for result in found[index]],
+        unreadable=unreadable,
+        speed=run_speed(len(found), time.perf_counter() - started, costs),
+    )
+
+
+def _prepared(
+    item: tuple[int, CocoImage], *, short_side: int, long_side: int
+) -> PreparedImage | str:
+    """A picture, or why it could not be read."""
+    index, image = item
+    try:
+        picture = open_rgb(image.path, apply_exif_rotation=False)
+        return prepare(index, picture, short_side, long_side)
+    except (ValueError, OSError) as error:
+        return str(error)
+
+
+def _readable(
+    prepared: Iterable[PreparedImage | str], unreadable: list[str]
+) -> Iterator[PreparedImage]:
+    """Pictures; the messages of those that are none go to `unreadable`."""
+    for item in prepared:
+        if isinstance(item, PreparedImage):
+            yield item
+        else:
+            unreadable.append(item)
 
 
 def _to_coco(
