@@ -59,7 +59,8 @@ def load(
 
     Args:
         path: a folder that `convert_torch_weights.py` or `Detector.save` wrote, or a `.pth` or
-            `.safetensors` of the reference or of detrex, which is read without PyTorch and without running what is in it.
+            `.safetensors` of the reference or of detrex; PyTorch is not needed, and nothing in the
+            file is run.
         dilation: for a `.pth` whose args do not say it: True for DC5, False for C5. If nothing
             says it: C5, with a warning.
         dtype: what is computed in, such as `jnp.bfloat16`; None: float32, at full precision.
