@@ -1,6 +1,7 @@
 """The model's options: each keeps its promises in a small model."""
 
 import dataclasses
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from conftest import NARROW, make_detector
 
 from anchor_detr_jax.backbones.resnet import ResNetConfig
 from anchor_detr_jax.data.batching import pad_images
+from anchor_detr_jax.evaluation.published import published_ap
 from anchor_detr_jax.models.anchor_detr.config import AnchorDETRConfig
 from anchor_detr_jax.models.anchor_detr.model import grid_points
 from anchor_detr_jax.models.build import (
@@ -140,3 +142,25 @@ def test_every_part_gets_a_gradient(images):
         if not np.abs(leaf).max() > 0
     ]
     assert silent == [] or all("key" in path and "bias" in path for path in silent), silent
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("anchor_detr_r50_c5", 37_038_711),
+        ("anchor_detr_r50_dc5", 37_038_711),
+        ("anchor_detr_r101_c5", 55_978_615),
+        ("anchor_detr_r101_dc5", 55_978_615),
+    ],
+)
+def test_the_published_configs(name, parameters):
+    """Each builds the model whose AP it promises."""
+    module = importlib.import_module(f"configs.{name}")
+    config = config_from_dict(module.get_config().model.to_dict())
+    shapes = variable_shapes(config)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == parameters
+    figures = published_ap(config)
+    assert figures is not None
+    assert f"expected: {figures[0]}" in module.__doc__
+    assert all(str(figure) in module.__doc__ for figure in figures)
+    assert published_ap(dataclasses.replace(config, num_patterns=1)) is None
