@@ -291,12 +291,15 @@ WHOLE = {"zip": zip_bytes(), "legacy": legacy_bytes(TENSORS)}
 @settings(max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
 @given(
     flips=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),
+    hole=st.tuples(st.floats(0, 1), st.integers(0, 9)),
     cut=st.one_of(st.none(), st.floats(0, 1)),
 )
-def test_any_damage_is_refused_or_harmless(tmp_path_factory, kind, flips, cut):
-    """Flipped and cut bytes: a clean refusal, or arrays of the shapes that the file claims."""
+def test_any_damage_is_refused_or_harmless(tmp_path_factory, kind, flips, hole, cut):
+    """Flipped, missing and cut bytes: a clean refusal, or arrays of the shapes that it claims."""
     whole = WHOLE[kind]
     data = bytearray(whole if cut is None else whole[: round(cut * len(whole))])
+    start = round(hole[0] * len(data))
+    del data[start : start + hole[1]]
     for place, value in flips:
         if data:
             data[round(place * (len(data) - 1))] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,13 @@ def read_torch_file(path: str | Path) -> TorchCheckpoint:
         return _checkpoint(TorchLegacy(path.read_bytes()))
     except zipfile.BadZipFile as error:
         raise TorchFileError(f"{path}: damaged or truncated zip archive ({error})") from None
-    except (ValueError, LookupError, TypeError, RuntimeError, EOFError) as error:
+    except (ValueError, LookupError, TypeError, RuntimeError, EOFError, struct.error) as error:
         raise TorchFileError(f"{path}: {error}") from None
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Reading at a place that there is not, as the archive says.
+        raise TorchFileError(f"{path}: damaged or truncated zip archive ({error})") from None
 
 
 def _is_zip(path: Path) -> bool:

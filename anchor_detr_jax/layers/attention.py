@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -15,26 +16,27 @@ from anchor_detr_jax.layers.linear import stacked_xavier, uniform
 __all__ = [
     "MultiHeadAttention",
     "attention_weights",
-    "in_projection",
     "out_projection",
-    "split_heads",
+    "projected_heads",
 ]
 
 
-def in_projection(features: int, *, blocks: int, name: str, dtype: Dtype | None) -> nn.Dense:
-    """One of the `blocks` projections that the reference keeps in one `in_proj_weight`."""
-    return nn.Dense(features, dtype=dtype, kernel_init=stacked_xavier(blocks), name=name)
+def projected_heads(
+    x: Float[Array, "... e"], heads: int, *, blocks: int, name: str, dtype: Dtype | None
+) -> Float[Array, "... n d"]:
+    """A linear layer's result, its features in `heads` equal parts.
+
+    The layer is one of the `blocks` that the reference keeps in one `in_proj_weight`.
+    """
+    features = x.shape[-1]
+    layer = nn.Dense(features, dtype=dtype, kernel_init=stacked_xavier(blocks), name=name)
+    return layer(x).reshape(*x.shape[:-1], heads, features // heads)
 
 
 def out_projection(features: int, *, dtype: Dtype | None) -> nn.Dense:
     """What joins the heads: PyTorch's start for the weight, zero for the bias."""
     start = uniform(1 / math.sqrt(features))
     return nn.Dense(features, dtype=dtype, kernel_init=start, name="out")
-
-
-def split_heads(x: Float[Array, "... e"], heads: int) -> Float[Array, "... n d"]:
-    """The last axis in `heads` equal parts."""
-    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads)
 
 
 def attention_weights(
@@ -67,14 +69,9 @@ class MultiHeadAttention(nn.Module):
         *,
         train: bool = False,
     ) -> Float[Array, "b q e"]:
-        features = query.shape[-1]
-
-        def project(x, name):
-            return split_heads(
-                in_projection(features, blocks=3, name=name, dtype=self.dtype)(x), self.heads
-            )
-
-        weights = attention_weights(project(query, "query"), project(key, "key"), real)
+        project = partial(projected_heads, heads=self.heads, blocks=3, dtype=self.dtype)
+        weights = attention_weights(project(query, name="query"), project(key, name="key"), real)
         weights = nn.Dropout(self.dropout, deterministic=not train)(weights)
-        mixed = jnp.einsum("bnqk,bknd->bqnd", weights, project(value, "value"))
-        return out_projection(features, dtype=self.dtype)(mixed.reshape(*mixed.shape[:2], features))
+        mixed = jnp.einsum("bnqk,bknd->bqnd", weights, project(value, name="value"))
+        mixed = mixed.reshape(*mixed.shape[:2], -1)
+        return out_projection(query.shape[-1], dtype=self.dtype)(mixed)

@@ -10,6 +10,8 @@ Axes: B images, Q queries, N heads, H rows, W columns, E features, D features of
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,9 +20,8 @@ from jaxtyping import Array, Float, Int
 
 from anchor_detr_jax.layers.attention import (
     attention_weights,
-    in_projection,
     out_projection,
-    split_heads,
+    projected_heads,
 )
 from anchor_detr_jax.layers.padding import valid_positions
 
@@ -96,27 +97,24 @@ class RowColumnAttention(nn.Module):
         *,
         train: bool = False,
     ) -> Float[Array, "b q e"]:
-        features = query_row.shape[-1]
         valid_h, valid_w = valid_hw[:, 0], valid_hw[:, 1]
-
-        def project(x, name):
-            return split_heads(
-                in_projection(features, blocks=5, name=name, dtype=self.dtype)(x), self.heads
-            )
+        project = partial(projected_heads, heads=self.heads, blocks=5, dtype=self.dtype)
 
         # A projection's mean is the mean's projection, and the mean is the smaller one to project.
         row_weights = attention_weights(
-            project(query_row, "query_row"),
-            project(mean_over_rows(key_row, valid_h), "key_row"),
+            project(query_row, name="query_row"),
+            project(mean_over_rows(key_row, valid_h), name="key_row"),
             valid_positions(valid_w, key_row.shape[2]),
         )
         column_weights = attention_weights(
-            project(query_column, "query_column"),
-            project(mean_over_columns(key_column, valid_w), "key_column"),
+            project(query_column, name="query_column"),
+            project(mean_over_columns(key_column, valid_w), name="key_column"),
             valid_positions(valid_h, key_column.shape[1]),
         )
         self.sow("intermediates", "row_weights", row_weights)
         self.sow("intermediates", "column_weights", column_weights)
         dropout = nn.Dropout(self.dropout, deterministic=not train)
-        mixed = attend(dropout(row_weights), dropout(column_weights), project(value, "value"))
-        return out_projection(features, dtype=self.dtype)(mixed.reshape(*mixed.shape[:2], features))
+        value = project(value, name="value")
+        mixed = attend(dropout(row_weights), dropout(column_weights), value)
+        mixed = mixed.reshape(*mixed.shape[:2], -1)
+        return out_projection(query_row.shape[-1], dtype=self.dtype)(mixed)
