@@ -1,6 +1,7 @@
 """The arrays that cross from one package to the next, each with its shape and frame.
 
-Axes: B images, H rows, W columns, L decoder layers, Q queries, C classes, K best detections.
+Axes: B images, H rows, W columns, L decoder layers, Q queries, C classes, K best detections,
+N targets.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 
-__all__ = ["Detections", "Images", "Outputs", "RankedDetections"]
+__all__ = ["Detections", "Images", "Outputs", "RankedDetections", "Targets"]
 
 
 @jax.tree_util.register_dataclass
@@ -40,6 +42,27 @@ class Outputs:
 
     logits: Float[Array, "l b q c"]
     boxes: Float[Array, "l b q 4"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Targets:
+    """What there is to find in a batch of images, padded to one number of targets.
+
+    Attributes:
+        boxes: (cx, cy, w, h) as fractions of the valid image; anything finite in the padding.
+        labels: columns of the logits.
+        count: how many of each image's are real; they come first.
+    """
+
+    boxes: Float[Array | np.ndarray, "b n 4"]
+    labels: Int[Array | np.ndarray, "b n"]
+    count: Int[Array | np.ndarray, " b"]
+
+    @property
+    def real(self) -> Bool[Array, "b n"]:
+        """True on real targets, False on padding."""
+        return jnp.arange(self.labels.shape[1]) < jnp.asarray(self.count)[:, None]
 
 
 @jax.tree_util.register_dataclass

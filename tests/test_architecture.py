@@ -14,7 +14,7 @@ PACKAGE = ROOT / "anchor_detr_jax"
 # from its own package.
 LAYERS = [
     {"structures", "boxes", "command"},
-    {"layers", "data", "postprocess", "visualize"},
+    {"layers", "data", "losses", "matcher", "postprocess", "visualize"},
     {"backbones", "devices"},
     {"models"},
     {"checkpoint"},
