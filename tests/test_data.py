@@ -7,6 +7,8 @@ import time
 import numpy as np
 import pytest
 from conftest import DATA, golden
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from anchor_detr_jax.data.batching import bucketed_batches, in_threads, prepare
@@ -59,6 +61,7 @@ def test_resized_pixels_are_the_references(name, short_side):
         ((2, 5000), (1, 1343)),
         ((5000, 2), (1343, 1)),
         ((1, 5000), (1, 1343)),
+        ((1, 2000), (1, 1343)),  # its short side would fit as it is
     ],
 )
 def test_sizes(hw, expected):
@@ -85,6 +88,18 @@ def test_buckets_are_few_and_hold_what_they_should():
     with pytest.raises(ValueError, match=r"no bucket .* 9x3000"):
         smallest_bucket((9, 3000), buckets)
     assert padded_to([(31, 65), (33, 1)]) == (64, 96)
+
+
+@given(
+    hw=st.tuples(st.integers(1, 20_000), st.integers(1, 20_000)),
+    sides=st.tuples(st.integers(16, 1400), st.floats(1, 3)).map(lambda s: (s[0], int(s[0] * s[1]))),
+)
+def test_a_bucket_holds_every_resized_image(hw, sides):
+    short_side, long_side = sides
+    new = resized_hw(hw, short_side, long_side)
+    assert min(new) >= 1
+    assert len(inference_buckets(short_side, long_side)) <= 6
+    smallest_bucket(new, inference_buckets(short_side, long_side))
 
 
 def test_every_image_is_in_one_batch():

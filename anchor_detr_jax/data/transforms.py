@@ -123,10 +123,11 @@ def resized_hw(hw: tuple[int, int], short_side: int, long_side: int) -> tuple[in
     short, long = min(hw), max(hw)
     if short_side * long > long_side * short:
         short_side = round(long_side * short / long)
-    if short == short_side:
+    longest = long_side + LONG_SIDE_SLACK
+    if short == short_side and long <= longest:
         return hw
     short_side = max(short_side, 1)
-    other = min(int(short_side * long / short), long_side + LONG_SIDE_SLACK)
+    other = min(int(short_side * long / short), longest)
     return (short_side, other) if hw[0] <= hw[1] else (other, short_side)
 
 
