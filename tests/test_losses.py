@@ -1,6 +1,7 @@
 """The losses: the reference's numbers and gradients, and nothing from padding."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -70,8 +71,14 @@ def test_matches_losses_and_gradients_are_the_references(criterion):
         np.testing.assert_allclose(total, criterion["total"], rtol=1e-5)
 
 
-def losses_of(outputs, targets, **options):
-    return detection_losses(outputs, targets, match(outputs, targets), **options)
+@partial(jax.jit, static_argnames="weights")
+def losses_of(outputs, targets, weights=LossWeights()):  # noqa: B008 - frozen
+    return detection_losses(outputs, targets, match(outputs, targets), weights=weights)
+
+
+@jax.jit
+def total_and_gradient(outputs, targets):
+    return jax.value_and_grad(lambda o: losses_of(o, targets).total)(outputs)
 
 
 def test_padding_adds_nothing():
@@ -81,8 +88,8 @@ def test_padding_adds_nothing():
         labels=jnp.pad(targets.labels, ((0, 0), (0, 6))),
         count=targets.count,
     )
-    value, gradient = jax.value_and_grad(lambda o: losses_of(o, targets).total)(outputs)
-    padded, padded_gradient = jax.value_and_grad(lambda o: losses_of(o, wide).total)(outputs)
+    value, gradient = total_and_gradient(outputs, targets)
+    padded, padded_gradient = total_and_gradient(outputs, wide)
     np.testing.assert_allclose(padded, value, rtol=1e-6)
     np.testing.assert_allclose(padded_gradient.boxes, gradient.boxes, atol=1e-6)
     assert np.isfinite(padded_gradient.logits).all()
