@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -169,34 +170,17 @@ class Detector:
                 return _Unreadable(index, error)
 
         found = {i: _nothing() for i in range(len(sources))}
-        ranked = self.detect(
+        batches = self.detect_batches(
             _readable(in_threads(prepared, enumerate(sources)), on_error),
             buckets=inference_buckets(short_side, long_side),
             batch_size=batch_size or default_batch_size(),
             top_k=top_k,
             columns=self.categories.in_use,
         )
+        ranked = chain.from_iterable(map(unbatched, batches))
         for index, best in tqdm(ranked, total=len(sources), unit="image", disable=not progress):
             found[index] = self._named(best, threshold)
         return [found[i] for i in range(len(sources))]
-
-    def detect(
-        self,
-        prepared: Iterable[PreparedImage],
-        *,
-        buckets: Sequence[tuple[int, int]],
-        batch_size: int,
-        top_k: int,
-        columns: np.ndarray,
-    ) -> Iterator[tuple[int, RankedDetections]]:
-        """The best detections of each image, with its index, in the order in which batches fill.
-
-        As `detect_batches`, but the arrays are without a batch axis.
-        """
-        for found in self.detect_batches(
-            prepared, buckets=buckets, batch_size=batch_size, top_k=top_k, columns=columns
-        ):
-            yield from unbatched(found)
 
     def detect_batches(
         self,

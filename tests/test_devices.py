@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from itertools import chain
 
 import jax
 import numpy as np
 from conftest import NARROW
 
 from anchor_detr_jax.data.batching import PreparedImage
-from anchor_detr_jax.devices import LocalDevices
+from anchor_detr_jax.devices import LocalDevices, unbatched
 
 BUCKET = (64, 96)
 EIGHT = """
@@ -18,6 +19,7 @@ import jax, numpy as np
 import anchor_detr_jax as ad
 from anchor_detr_jax.data.batching import PreparedImage, bucketed_batches
 from anchor_detr_jax.detector import default_batch_size
+from anchor_detr_jax.devices import unbatched
 
 folder, images, output = sys.argv[1:]
 detector = ad.load(folder)
@@ -25,7 +27,7 @@ prepared = [PreparedImage(int(i), pixels, (100, 150)) for i, pixels in np.load(i
 columns = np.ones(detector.config.num_classes, bool)
 options = {"buckets": [(64, 96)], "top_k": 20, "columns": columns}
 batches = list(detector.detect_batches(prepared, batch_size=3, **options))
-found = [one for _, one in detector.detect(prepared, batch_size=3, **options)]
+found = [one for batch in batches for _, one in unbatched(batch)]
 
 devices = detector._devices
 variables = devices.copied(detector.variables)
@@ -38,7 +40,8 @@ together = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
 changed = jax.tree.map(lambda leaf: leaf, detector.variables)
 changed["params"]["class_head"]["bias"] = changed["params"]["class_head"]["bias"] + 1.0
 detector.variables["params"]["class_head"] = changed["params"]["class_head"]
-((_, moved),) = detector.detect(prepared[:1], batch_size=3, **options)
+(batch,) = detector.detect_batches(prepared[:1], batch_size=3, **options)
+((_, moved),) = unbatched(batch)
 outputs = detector.forward([prepared[0].pixels])
 
 np.savez(
@@ -74,7 +77,7 @@ def test_eight_devices_find_what_one_finds(narrow, tmp_path):
     prepared = [PreparedImage(int(i), image, (100, 150)) for i, image in pixels.items()]
     columns = np.ones(NARROW.num_classes, bool)
     options = {"buckets": [BUCKET], "batch_size": 1, "top_k": 20, "columns": columns}
-    one = dict(narrow.detect(prepared, **options))
+    one = dict(chain.from_iterable(map(unbatched, narrow.detect_batches(prepared, **options))))
     assert eight["scores"].shape == (11, 20)
     for i in range(11):
         np.testing.assert_allclose(eight["scores"][i], one[i].scores, atol=1e-5)
