@@ -6,17 +6,45 @@ N targets.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-__all__ = ["Detections", "Images", "Outputs", "RankedDetections", "Targets"]
+__all__ = ["Detections", "Images", "Outputs", "RankedDetections", "Targets", "pytree"]
+
+T = TypeVar("T")
 
 
-@jax.tree_util.register_dataclass
+def pytree(dataclass_: type[T]) -> type[T]:
+    """Make a dataclass a pytree of its fields.
+
+    Unlike `jax.tree_util.register_dataclass`, it rebuilds one without calling its constructor: in
+    place of arrays there may stand shapes, shardings or anything else that JAX puts there.
+    """
+    names = tuple(field.name for field in fields(cast(Any, dataclass_)))
+
+    def flatten(whole: T) -> tuple[tuple[Any, ...], None]:
+        return tuple(getattr(whole, name) for name in names), None
+
+    def flatten_with_keys(whole: T) -> tuple[list[tuple[Any, Any]], None]:
+        return [(jax.tree_util.GetAttrKey(name), getattr(whole, name)) for name in names], None
+
+    def unflatten(_: None, children: Iterable[Any]) -> T:
+        whole = object.__new__(dataclass_)
+        for name, child in zip(names, children, strict=True):
+            object.__setattr__(whole, name, child)
+        return whole
+
+    jax.tree_util.register_pytree_with_keys(dataclass_, flatten_with_keys, unflatten, flatten)
+    return dataclass_
+
+
+@pytree
 @dataclass(frozen=True)
 class Images:
     """A batch of images, padded right and below to one size.
@@ -30,7 +58,7 @@ class Images:
     valid_hw: Int[Array | np.ndarray, "b 2"]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Outputs:
     """What a detector says of each query, after each decoder layer.
@@ -44,7 +72,7 @@ class Outputs:
     boxes: Float[Array, "l b q 4"]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Targets:
     """What there is to find in a batch of images, padded to one number of targets.
@@ -53,11 +81,13 @@ class Targets:
         boxes: (cx, cy, w, h) as fractions of the valid image; anything finite in the padding.
         labels: columns of the logits.
         count: how many of each image's are real; they come first.
+        in_batch: False for an image that only fills up the batch, and has no loss; None: all count.
     """
 
     boxes: Float[Array | np.ndarray, "b n 4"]
     labels: Int[Array | np.ndarray, "b n"]
     count: Int[Array | np.ndarray, " b"]
+    in_batch: Bool[Array | np.ndarray, " b"] | None = None
 
     @property
     def real(self) -> Bool[Array, "b n"]:
@@ -65,7 +95,7 @@ class Targets:
         return jnp.arange(self.labels.shape[1]) < jnp.asarray(self.count)[:, None]
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class RankedDetections:
     """The K best pairs of query and class of each image of a batch (or of one), best first.

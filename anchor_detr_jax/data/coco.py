@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CocoDataset", "CocoImage", "read_annotation_file", "read_coco", "read_coco_split"]
+from PIL import Image
+
+from anchor_detr_jax.data.transforms import open_rgb
+
+__all__ = [
+    "CocoDataset",
+    "CocoImage",
+    "locate_split",
+    "read_annotation_file",
+    "read_coco",
+    "read_coco_split",
+]
 
 
 @dataclass(frozen=True)
 class CocoImage:
-    """One image of a data set: its id, and where it lies."""
+    """One image of a data set.
+
+    Attributes:
+        id: of the image.
+        path: where it lies, or what messages call it.
+        encoded: gives its bytes, where it is no file of its own.
+    """
 
     id: int
     path: Path
+    encoded: Callable[[], bytes] | None = None
+
+    def opened(self) -> Image.Image:
+        """The picture as it is stored, in RGB: boxes belong to it before any EXIF rotation.
+
+        Raises:
+            ValueError: if it is no picture, or a damaged one; it is named.
+            OSError: if it cannot be read.
+        """
+        file = self.path if self.encoded is None else io.BytesIO(self.encoded())
+        return open_rgb(file, apply_exif_rotation=False, name=str(self.path))
 
 
 @dataclass(frozen=True)
@@ -53,15 +83,24 @@ def read_coco(annotations: str | Path, images: str | Path) -> CocoDataset:
 
 
 def read_coco_split(root: str | Path, split: str) -> CocoDataset:
-    """A split such as `val2017` of a COCO folder.
+    """A split such as `val2017` of a COCO folder, as `locate_split` finds it.
+
+    Raises:
+        ValueError: as `read_coco` and `locate_split`.
+        OSError: if a file cannot be read.
+    """
+    return read_coco(*locate_split(root, split))
+
+
+def locate_split(root: str | Path, split: str) -> tuple[Path, Path]:
+    """Annotation file and picture folder of a split such as `val2017` of a COCO folder.
 
     Pictures are in `split/` or `images/split/`, annotations in `annotations/instances_split.json`
     or, for a split that COCO keeps its annotations of to itself, `image_info_split.json`. The
     pictures of `test-dev2017` are some of those in `test2017/`.
 
     Raises:
-        ValueError: as `read_coco`, and if there is no such split; it names what was looked for.
-        OSError: if a file cannot be read.
+        ValueError: if there is no such split; it names what was looked for.
     """
     root = Path(root)
     folders = [root / split, root / "images" / split]
@@ -72,7 +111,7 @@ def read_coco_split(root: str | Path, split: str) -> CocoDataset:
     images = next((folder for folder in folders if folder.is_dir()), None)
     annotations = next((file for file in files if file.is_file()), None)
     if images and annotations:
-        return read_coco(annotations, images)
+        return annotations, images
     faults = []
     if not images:
         looked_for = " nor ".join(f"{folder.relative_to(root)}/" for folder in folders)

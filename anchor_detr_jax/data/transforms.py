@@ -5,6 +5,7 @@ Source: AnchorDETR `datasets/transforms.py`.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,12 @@ _TURNS = {
 """What each EXIF orientation but the upright one asks for."""
 
 
-def open_rgb(path: str | Path, *, apply_exif_rotation: bool) -> Image.Image:
+def open_rgb(
+    file: str | Path | io.BytesIO, *, apply_exif_rotation: bool, name: str | None = None
+) -> Image.Image:
     """A file's picture in 8-bit RGB; the first one of an animation.
+
+    Errors call an open file by its `name`.
 
     Pictures of 8 bits or less become what Pillow's `convert("RGB")` makes of them, as in the
     reference: what is transparent shows the colour that is stored under it. 16-bit grey is scaled
@@ -43,13 +48,13 @@ def open_rgb(path: str | Path, *, apply_exif_rotation: bool) -> Image.Image:
         FileNotFoundError: if there is none.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             _check_size(image)
             return upright_rgb(image) if apply_exif_rotation else _in_rgb(image)
     except FileNotFoundError:
         raise
     except Exception as error:  # on damaged files, decoders raise what they like
-        raise ValueError(f"{path}: not a readable image ({_reason(error)})") from None
+        raise ValueError(f"{name or file}: not a readable image ({_reason(error)})") from None
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from anchor_detr_jax.data.batching import PreparedImage, in_threads, prepare
 from anchor_detr_jax.data.buckets import inference_buckets
 from anchor_detr_jax.data.coco import CocoDataset, CocoImage
-from anchor_detr_jax.data.transforms import open_rgb
 from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.devices import unbatched
 from anchor_detr_jax.evaluation.speed import BatchCost, RunSpeed, batch_cost, run_speed
@@ -128,8 +127,7 @@ def _prepared(
     """A picture, or why it could not be read."""
     index, image = item
     try:
-        picture = open_rgb(image.path, apply_exif_rotation=False)
-        return prepare(index, picture, short_side, long_side)
+        return prepare(index, image.opened(), short_side, long_side)
     except (ValueError, OSError) as error:
         return str(error)
 

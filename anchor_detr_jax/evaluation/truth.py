@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from anchor_detr_jax.data.coco import read_annotation_file
+from anchor_detr_jax.data.pixel_boxes import xywh_to_xyxy
+from anchor_detr_jax.structures import Detections
 
 __all__ = ["MALFORMED", "CocoTruth", "checked_bbox", "read_truth", "whole_number"]
 
@@ -34,6 +38,18 @@ class CocoTruth:
     image_ids: list[int]
     categories: dict[int, str]
     annotations: list[dict[str, Any]]
+
+    def of_image(self, image_id: int) -> Detections:
+        """What there is to find in one image, each with score 1; crowds are left out."""
+        there = [a for a in self.annotations if a["image_id"] == image_id and not a["iscrowd"]]
+        boxes = np.array([a["bbox"] for a in there], np.float32).reshape(-1, 4)
+        ids = [a["category_id"] for a in there]
+        return Detections(
+            boxes=xywh_to_xyxy(boxes),
+            scores=np.ones(len(ids), np.float32),
+            labels=np.array(ids, np.int64),
+            names=[self.categories[i] for i in ids],
+        )
 
 
 def read_truth(path: str | Path) -> CocoTruth:
