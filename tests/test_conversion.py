@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 from write_pth import write_pth
 
 import anchor_detr_jax as ad
+from anchor_detr_jax.backbones.resnet import ResNetConfig
 from anchor_detr_jax.checkpoint import load_backbone_folder, save_folder
 from anchor_detr_jax.conversion.anchor_detr import (
     anchor_detr_args,
@@ -18,12 +19,13 @@ from anchor_detr_jax.conversion.anchor_detr import (
 from anchor_detr_jax.conversion.convert import read_torch_backbone, read_torch_detector
 from anchor_detr_jax.conversion.state_dict import (
     ConversionError,
-    flatten,
     to_state_dict,
     to_variables,
 )
 from anchor_detr_jax.conversion.torch_file import TorchFileError, read_torch_file
+from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig
 from anchor_detr_jax.models.build import variable_shapes
+from anchor_detr_jax.variable_names import flatten
 
 
 @pytest.fixture(scope="module")
@@ -278,3 +280,9 @@ def test_a_detector_is_no_backbone(tmp_path, tensors):
     write_pth(tmp_path / "m.pth", tensors)
     with pytest.raises(TorchFileError, match="no ResNet with bottleneck blocks"):
         read_torch_backbone(tmp_path / "m.pth")
+
+
+def test_a_backbone_that_pytorch_does_not_have_is_refused():
+    backbone = ResNetConfig((1, 1, 1, 1), 8, norm="group")
+    with pytest.raises(ConversionError, match=r"norm='group'.*Detector\.save keeps it"):
+        anchor_detr_rules(AnchorDETRConfig(backbone=backbone))

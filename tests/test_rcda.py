@@ -8,8 +8,9 @@ from conftest import golden
 from seeded_weights import seeded_array
 
 from anchor_detr_jax.conversion.anchor_detr import attention_rules
-from anchor_detr_jax.conversion.state_dict import flatten, to_state_dict, to_variables
+from anchor_detr_jax.conversion.state_dict import to_state_dict, to_variables
 from anchor_detr_jax.layers.rcda import RowColumnAttention, attend
+from anchor_detr_jax.variable_names import flatten
 
 ATTENTION = RowColumnAttention(heads=8)
 RULES = attention_rules("attn", "attn", "rcda")

@@ -19,11 +19,12 @@ from anchor_detr_jax.conversion.anchor_detr import (
 )
 from anchor_detr_jax.conversion.resnet import infer_resnet, resnet_rules
 from anchor_detr_jax.conversion.safetensors_file import read_safetensors
-from anchor_detr_jax.conversion.state_dict import flatten, to_state_dict, to_variables
+from anchor_detr_jax.conversion.state_dict import to_state_dict, to_variables
 from anchor_detr_jax.conversion.torch_file import TorchCheckpoint, TorchFileError, read_torch_file
 from anchor_detr_jax.conversion.torch_writer import write_torch_file
 from anchor_detr_jax.data.categories import Categories, coco_columns, numbered_columns
 from anchor_detr_jax.models.build import backbone_shapes, variable_shapes
+from anchor_detr_jax.variable_names import flatten
 
 __all__ = [
     "ConversionReport",

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from anchor_detr_jax.backbones.resnet import ResNetConfig
-from anchor_detr_jax.conversion.state_dict import Layout, Rule
+from anchor_detr_jax.conversion.state_dict import ConversionError, Layout, Rule
 
 __all__ = ["infer_resnet", "resnet_rules"]
 
@@ -34,7 +34,16 @@ def infer_resnet(tensors: Mapping[str, np.ndarray], prefix: str, dilation: bool)
 
 
 def resnet_rules(config: ResNetConfig, torch_prefix: str) -> list[Rule]:
-    """The rules for `params/backbone` and `frozen/backbone`."""
+    """The rules for `params/backbone` and `frozen/backbone`.
+
+    Raises:
+        ConversionError: for a backbone that the reference's layout cannot hold.
+    """
+    if (config.block, config.norm, config.stem_stride) != ("bottleneck", "frozen_batch", 4):
+        raise ConversionError(
+            f"PyTorch's layout has no place for a backbone with block={config.block!r}, "
+            f"norm={config.norm!r} and stem_stride={config.stem_stride}; Detector.save keeps it"
+        )
     rules = list(_layer(f"{torch_prefix}conv1", f"{torch_prefix}bn1", "backbone", "conv1", "bn1"))
     for stage, blocks in enumerate(config.blocks, start=1):
         for block in range(blocks):

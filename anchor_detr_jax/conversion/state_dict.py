@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ConversionError", "Layout", "Rule", "flatten", "to_state_dict", "to_variables"]
+from anchor_detr_jax.variable_names import flatten, unflatten
+
+__all__ = ["ConversionError", "Layout", "Rule", "to_state_dict", "to_variables"]
 
 
 class ConversionError(ValueError):
@@ -68,26 +70,6 @@ class Rule:
         return self.to_torch([np.broadcast_to(np.int8(0), shapes[p]) for p in self.flax]).shape
 
 
-def flatten(variables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one, with paths joined by `/`."""
-    flat = {}
-    for name, value in variables.items():
-        path = f"{prefix}{name}"
-        flat |= flatten(value, f"{path}/") if isinstance(value, Mapping) else {path: value}
-    return flat
-
-
-def _unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for path, value in flat.items():
-        *parents, name = path.split("/")
-        place = nested
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[name] = value
-    return nested
-
-
 def to_variables(
     rules: Sequence[Rule], tensors: Mapping[str, np.ndarray], template: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -120,7 +102,7 @@ def to_variables(
         raise ConversionError(
             f"the tensors do not fit the model in {len(problems)} places:\n  {listed}"
         )
-    return _unflatten(filled)
+    return unflatten(filled)
 
 
 def to_state_dict(rules: Sequence[Rule], variables: Mapping[str, Any]) -> dict[str, np.ndarray]:

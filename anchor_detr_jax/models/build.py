@@ -16,6 +16,7 @@ from anchor_detr_jax.models.anchor_detr import AnchorDETR, AnchorDETRConfig
 from anchor_detr_jax.structures import Images
 
 __all__ = [
+    "Model",
     "ModelConfig",
     "backbone_from_dict",
     "backbone_shapes",
@@ -27,21 +28,21 @@ __all__ = [
 ]
 
 ModelConfig = AnchorDETRConfig
+Model = nn.Module
+"""What `make_model` makes: `apply(variables, images, train=, last_layer_only=)` gives `Outputs`."""
 
 _FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
     "anchor_detr": (AnchorDETRConfig, AnchorDETR),
 }
 
 
-def make_model(
-    config: ModelConfig, dtype: Dtype | None = None, *, remat: bool = False
-) -> nn.Module:
+def make_model(config: ModelConfig, dtype: Dtype | None = None, *, remat: bool = False) -> Model:
     """The Flax module of a configuration; `remat` recomputes layers in the backward pass."""
     module = next(m for c, m in _FAMILIES.values() if isinstance(config, c))
     return module(config, dtype, remat)
 
 
-def init_variables(model: nn.Module, key: jax.Array) -> dict[str, Any]:
+def init_variables(model: Model, key: jax.Array) -> dict[str, Any]:
     """Variables as training starts: `params`, and the batch norms in `frozen`."""
     size = 64
     images = Images(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.full((1, 2), size))

@@ -52,7 +52,7 @@ class AnchorDETR(nn.Module):
             encoder = nn.remat(encoder, static_argnums=_TRAIN[0])
             level = nn.remat(level, static_argnums=_TRAIN[0])
             decoder = nn.remat(decoder, static_argnums=_TRAIN[1])
-        self.backbone = ResNet(c.backbone, dtype)
+        self.backbone = ResNet(c.backbone, dtype, self.remat)
         # Where all three maps are used, C3 is brought to C4's size.
         self.input_proj = [
             nn.Conv(

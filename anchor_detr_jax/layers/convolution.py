@@ -1,0 +1,126 @@
+"""Convolutions whose gradients are fast on every device."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from flax.typing import Dtype
+from jaxtyping import Array, Float
+
+__all__ = ["Convolution", "convolved"]
+
+_CHANNELS, _POSITIONS = 64, 256
+"""From so many channels and output positions on, sums of matrix products are faster on the CPU."""
+
+
+class Convolution(nn.Module):
+    """A square convolution without bias; zeros stand around the map, as many as it reaches out.
+
+    Attributes:
+        features: channels that come out.
+        size: side of the kernel, an odd number.
+        stride: step from one output to the next.
+        dilation: step from one kernel position to the next.
+        dtype: what is computed in; None: as what comes in.
+    """
+
+    features: int
+    size: int
+    stride: int = 1
+    dilation: int = 1
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b i j d"]:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        initial = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+        kernel = self.param("kernel", initial, shape)
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
+        return convolved(x, kernel, self.stride, self.dilation)
+
+
+def convolved(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c d"], stride: int, dilation: int
+) -> Float[Array, "b i j d"]:
+    """A convolution; that of a single pixel is a matrix product, which XLA does not see itself."""
+    if kernel.shape[0] == 1:
+        return jnp.einsum("bhwc,cd->bhwd", x[:, ::stride, ::stride], kernel[0, 0])
+    return _spatial(x, kernel, stride, dilation)
+
+
+def _plain(x, kernel, stride: int, dilation: int):
+    reach = dilation * (kernel.shape[0] // 2)
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(reach, reach)] * 2,
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+_spatial = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
+
+
+def _forward(x, kernel, stride: int, dilation: int):
+    return _plain(x, kernel, stride, dilation), (x, kernel)
+
+
+def _backward(stride: int, dilation: int, saved, gradient):
+    x, kernel = saved
+    (of_x,) = jax.vjp(lambda x: _plain(x, kernel, stride, dilation), x)[1](gradient)
+
+    def by_convolution(x, gradient):
+        (of_kernel,) = jax.vjp(lambda k: _plain(x, k, stride, dilation), kernel)[1](gradient)
+        return of_kernel
+
+    _, height, width, _ = gradient.shape
+    if min(x.shape[-1], gradient.shape[-1]) < _CHANNELS or height * width < _POSITIONS:
+        return of_x, by_convolution(x, gradient)
+    size = kernel.shape[0]
+    by_products = partial(_kernel_gradient, size=size, stride=stride, dilation=dilation)
+    return of_x, jax.lax.platform_dependent(x, gradient, cpu=by_products, default=by_convolution)
+
+
+_spatial.defvjp(_forward, _backward)
+
+
+def _kernel_gradient(
+    x: Float[Array, "b h w c"],
+    gradient: Float[Array, "b i j d"],
+    *,
+    size: int,
+    stride: int,
+    dilation: int,
+) -> Float[Array, "k k c d"]:
+    """The gradient of a kernel as a matrix product for each of its rows.
+
+    To XLA's CPU backend it is a convolution with a kernel as large as the map, for which it has no
+    fast way.
+    """
+    b, _, _, c = x.shape
+    height, width, d = gradient.shape[1:]
+    reach = dilation * (size // 2)
+    padded = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+
+    def seen_by(row: int, column: int) -> Float[Array, "b i j c"]:
+        top, left = row * dilation, column * dilation
+        bottom, right = top + (height - 1) * stride + 1, left + (width - 1) * stride + 1
+        return jax.lax.slice(
+            padded, (0, top, left, 0), (b, bottom, right, c), (1, stride, stride, 1)
+        )
+
+    rows = [
+        jnp.einsum(
+            "bijc,bijd->cd",
+            jnp.concatenate([seen_by(row, column) for column in range(size)], axis=-1),
+            gradient,
+        )
+        for row in range(size)
+    ]
+    return jnp.stack(rows).reshape(size, size, c, d)
