@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 
 from anchor_detr_jax.backbones.resnet import ResNetConfig
 from anchor_detr_jax.data.categories import Categories
@@ -28,16 +29,28 @@ from anchor_detr_jax.models.build import (
 )
 
 __all__ = [
+    "DamagedCheckpointError",
     "StoredBackbone",
     "StoredDetector",
+    "check_arrays",
     "load_backbone_folder",
     "load_folder",
+    "restore_arrays",
+    "said_in_one_line",
     "save_folder",
     "written_whole",
 ]
 
 _FORMAT = 1
 _DETECTOR, _BACKBONE, _VARIABLES = "detector.json", "backbone.json", "variables"
+
+
+_AT_A_TIME = 32
+"""Arrays that `check_arrays` holds in memory."""
+
+
+class DamagedCheckpointError(ValueError):
+    """Files of a checkpoint are missing, cut off or not as they were written."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +150,7 @@ def load_folder(path: str | Path) -> StoredDetector:
         config = config_from_dict(description["model"])
         categories = Categories.from_json(description["categories"])
         source = description["source"]
-    variables = _restore(path / _VARIABLES, variable_shapes(config))
+    variables = restore_arrays(path / _VARIABLES, variable_shapes(config))
     return StoredDetector(config, variables, categories, source)
 
 
@@ -151,7 +164,8 @@ def load_backbone_folder(path: str | Path) -> StoredBackbone:
     with _description(path, _BACKBONE) as description:
         config = backbone_from_dict(description["backbone"])
         source = description["source"]
-    return StoredBackbone(config, _restore(path / _VARIABLES, backbone_shapes(config)), source)
+    variables = restore_arrays(path / _VARIABLES, backbone_shapes(config))
+    return StoredBackbone(config, variables, source)
 
 
 @contextmanager
@@ -172,10 +186,59 @@ def _description(folder: Path, name: str) -> Iterator[dict[str, Any]]:
         raise ValueError(f"{file} is not as this version writes it: {error}") from None
 
 
-def _restore(path: Path, shapes: dict[str, Any]) -> dict[str, Any]:
+def restore_arrays(path: Path, shapes: dict[str, Any]) -> dict[str, Any]:
+    """Arrays that Orbax wrote, on the first device of this process.
+
+    Args:
+        path: absolute.
+        shapes: what is expected there, as `jax.ShapeDtypeStruct`s.
+
+    Raises:
+        DamagedCheckpointError: if it cannot be read, or is not of these shapes.
+    """
+    check_arrays(path)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
     )
-    with ocp.StandardCheckpointer() as checkpointer:
+    with said_in_one_line(path), ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(path, target)
+
+
+def check_arrays(path: Path) -> None:
+    """Read what Orbax wrote, and forget it.
+
+    Orbax itself, where a file is cut off, leaves a traceback on the terminal for each array.
+
+    Raises:
+        DamagedCheckpointError: if anything is missing or cut off.
+    """
+    with said_in_one_line(path):
+        for file in (path / "_METADATA", *path.glob("array_metadatas/*")):
+            if file.is_file():
+                json.loads(file.read_text())
+        file = {"driver": "file", "path": f"{path}/"}
+        store = tensorstore.KvStore.open({"driver": "ocdbt", "base": file}).result()
+        names = store.list().result()
+        if not names:
+            raise ValueError("there are no arrays")
+        for start in range(0, len(names), _AT_A_TIME):
+            for reading in [store.read(name) for name in names[start : start + _AT_A_TIME]]:
+                if reading.result().state != "value":
+                    raise ValueError("a file is missing")
+
+
+@contextmanager
+def said_in_one_line(path: Path) -> Iterator[None]:
+    """What Orbax and TensorStore raise says neither shortly nor by its type what is wrong.
+
+    Raises:
+        DamagedCheckpointError: with the path and the first words of any error but of memory.
+    """
+    try:
+        yield
+    except (MemoryError, jax.errors.JaxRuntimeError):
+        raise
+    except Exception as error:
+        first = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        raise DamagedCheckpointError(f"{path} cannot be read ({first})") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from absl import app, logging
@@ -13,11 +13,12 @@ from absl import app, logging
 __all__ = ["compilation_cache", "run_command"]
 
 
-def run_command(main: Callable[[list[str]], None]) -> None:
+def run_command(main: Callable[[list[str]], int | None]) -> None:
     """Parse flags and run `main` with what is left of the command line.
 
-    What the user can mend (ValueError, OSError) ends in one message and exit code 1. Compiled
-    programs are kept for the next run, where `compilation_cache` says.
+    The exit code is what it returns, or 0. What the user can mend (ValueError, OSError) ends in one
+    message and exit code 1. Compiled programs are kept for the next run, where `compilation_cache`
+    says.
     """
 
     def guarded(arguments: list[str]) -> int:
@@ -25,16 +26,31 @@ def run_command(main: Callable[[list[str]], None]) -> None:
         warnings.showwarning = _show_warning
         _keep_compiled_programs()
         try:
-            main(arguments[1:])
+            return main(arguments[1:]) or 0
         except (ValueError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
-        return 0
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parsed)
+
+
+def _parsed(arguments: Sequence[str]) -> list[str]:
+    """What is left of the command line when the flags are taken off it."""
+    try:
+        return app.parse_flags_with_usage(list(arguments))
+    except (AttributeError, KeyError) as error:  # as ml_collections raises for an unknown key
+        key, _, hint = str(error).strip("\"'").replace("\\n", "\n").partition("\n")
+        key = key.strip("\"'\\")
+        asked = [a for a in arguments if f".{key}" in a.partition("=")[0]]
+        print(
+            f"error: the configuration has no key {key!r} (in {' '.join(asked)}). "
+            + (hint.replace("\\", "") or "Its file, and the classes that it fills, name all keys"),
+            file=sys.stderr,
+        )
+        sys.exit(1)
 
 
 def compilation_cache(environment: Mapping[str, str]) -> Path | None:

@@ -33,6 +33,7 @@ from anchor_detr_jax.data.transforms import open_rgb, upright_rgb
 from anchor_detr_jax.devices import DetectedBatch, LocalDevices, one_ahead, unbatched
 from anchor_detr_jax.models.build import ModelConfig, make_model
 from anchor_detr_jax.postprocess import best_detections
+from anchor_detr_jax.run_folder import is_run, load_run
 from anchor_detr_jax.structures import Detections, Images, Outputs, RankedDetections
 
 __all__ = ["Detector", "ImageSource", "load"]
@@ -54,28 +55,38 @@ class _Unreadable:
 
 
 def load(
-    path: str | Path, *, dilation: bool | None = None, dtype: DTypeLike | None = None
+    path: str | Path,
+    *,
+    dilation: bool | None = None,
+    dtype: DTypeLike | None = None,
+    which: str = "best",
 ) -> Detector:
     """A detector from disk.
 
     Args:
-        path: a folder that `convert_torch_weights.py` or `Detector.save` wrote, or a `.pth` or
-            `.safetensors` of the reference or of detrex; PyTorch is not needed, and nothing in the
-            file is run.
+        path: a folder that `convert_torch_weights.py` or `Detector.save` wrote, the folder of a
+            training run, or a `.pth` or `.safetensors` of the reference or of detrex; PyTorch is
+            not needed, and nothing in the file is run.
         dilation: for a `.pth` whose args do not say it: True for DC5, False for C5. If nothing
             says it: C5, with a warning.
         dtype: what is computed in, such as `jnp.bfloat16`; None: float32, at full precision.
+        which: checkpoint of a training run: "best" by AP, or the last if there is no AP; "last".
+            If the run keeps a moving average of the weights, that is what is loaded.
 
     Raises:
         ValueError: if there is no detector, or a damaged one; the message names it and says why.
         OSError: if it cannot be opened.
     """
     path = Path(path)
+    if which not in ("best", "last"):
+        raise ValueError(f"which is {which!r}, and must be 'best' or 'last'")
+    if path.is_dir() and dilation is not None:
+        raise ValueError(f"{path} says itself what its model is; leave dilation={dilation} away")
+    if is_run(path):
+        return Detector(load_run(path, which), dtype=dtype)
+    if which != "best":
+        raise ValueError(f"{path} is no training run; leave which={which!r} away")
     if path.is_dir():
-        if dilation is not None:
-            raise ValueError(
-                f"{path} says itself what its model is; leave dilation={dilation} away"
-            )
         return Detector(load_folder(path), dtype=dtype)
     stored, _ = read_torch_detector(path, dilation=dilation)
     return Detector(stored, dtype=dtype)
@@ -86,7 +97,8 @@ class Detector:
 
     Attributes:
         model: the Flax module; `model.apply(variables, images)` gives `Outputs`.
-        variables: its parameters, for your own `jax.jit`.
+        variables: its parameters, for your own `jax.jit`. Others may take their place; for those
+            of the same shapes, on the same devices, nothing is compiled anew.
         config: the model's shape.
         categories: what each column of the logits stands for.
         source: where the weights came from.

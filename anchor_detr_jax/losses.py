@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
 from anchor_detr_jax.boxes import cxcywh_to_xyxy, generalized_iou
-from anchor_detr_jax.structures import Outputs, Targets
+from anchor_detr_jax.structures import Outputs, Targets, pytree
 
-__all__ = ["LossWeights", "Losses", "detection_losses"]
+__all__ = ["LossWeights", "Losses", "detection_losses", "number_of_targets"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class LossWeights:
     giou: float = 2.0
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclass(frozen=True)
 class Losses:
     """The parts of the loss, each summed and divided by the number of targets in the whole batch.
@@ -53,29 +52,34 @@ def detection_losses(
     matches: Int[Array, "l b n"],
     *,
     weights: LossWeights = LossWeights(),
+    divisor: Float[Array, ""] | None = None,
 ) -> Losses:
     """The loss of all layers and images at once.
 
-    The divisor is the number of targets in the batch, or 1 if there is none: a batch over several
-    devices is one batch, and no number of devices occurs anywhere.
+    A batch over several devices is one batch, and no number of devices occurs anywhere.
 
     Args:
         outputs: of the model.
         targets: padded; padding adds nothing.
         matches: a query for each target, as by `matcher.match`.
         weights: of the parts.
+        divisor: of every sum; None: the number of targets in the batch, or 1 if there is none.
+            Losses of the parts of a batch add up if each is given the divisor of the whole.
     """
     real = targets.real
-    divisor = jnp.maximum(jnp.asarray(targets.count).sum(), 1)
+    if divisor is None:
+        divisor = number_of_targets(targets)
 
     def per_layer(values, where):
         return jnp.sum(values, axis=tuple(range(1, values.ndim)), where=where) / divisor
+
+    counting = None if targets.in_batch is None else jnp.asarray(targets.in_batch)[:, None, None]
 
     labels = jnp.broadcast_to(jnp.asarray(targets.labels), matches.shape)
     logits_of_match = jnp.take_along_axis(outputs.logits, matches[..., None], axis=2)
     logit = jnp.take_along_axis(logits_of_match, labels[..., None], axis=-1)[..., 0]
     # Everything counts as background but for the matched query's one class.
-    classes = per_layer(_focal(outputs.logits, 0.0), None) + per_layer(
+    classes = per_layer(_focal(outputs.logits, 0.0), counting) + per_layer(
         _focal(logit, 1.0) - _focal(logit, 0.0), real
     )
     boxes = jnp.take_along_axis(outputs.boxes, matches[..., None], axis=2)
@@ -91,6 +95,11 @@ def detection_losses(
         total=jnp.sum(weights.classes * classes + weights.l1 * l1 + weights.giou * giou),
         class_error=100 * wrong.sum() / divisor,
     )
+
+
+def number_of_targets(targets: Targets) -> Float[Array, ""]:
+    """What sums over a batch are divided by: its targets, or 1 if it has none."""
+    return jnp.maximum(jnp.asarray(targets.count).sum(), 1).astype(jnp.float32)
 
 
 def _focal(logits: Float[Array, ...], label: float) -> Float[Array, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -10,12 +11,21 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from anchor_detr_jax.structures import Detections
 
-__all__ = ["category_colour", "draw_detections", "legible_scale"]
+__all__ = [
+    "category_colour",
+    "contact_sheet",
+    "draw_beside",
+    "draw_detections",
+    "legible_scale",
+]
 
 _COLOURS = 128
 """Ids that differ by a multiple of this share a colour."""
 
 _SMALLEST_FONT = 11
+
+_GROUND, _ON_GROUND = (38, 38, 38), (230, 230, 230)
+"""What pictures stand on, and what is written there."""
 
 
 def category_colour(category_id: int) -> tuple[int, int, int]:
@@ -31,7 +41,11 @@ def legible_scale(size: tuple[int, int]) -> int:
 
 
 def draw_detections(
-    image: UInt8[np.ndarray, "h w 3"] | Image.Image, detections: Detections, *, scale: int = 1
+    image: UInt8[np.ndarray, "h w 3"] | Image.Image,
+    detections: Detections,
+    *,
+    scale: int = 1,
+    with_scores: bool = True,
 ) -> Image.Image:
     """A copy of `image` with its boxes, each with name and score.
 
@@ -44,6 +58,7 @@ def draw_detections(
             as `Detector.predict` does.
         detections: what was found in it.
         scale: draw on the picture enlarged by this; `legible_scale` says what suits tiny ones.
+        with_scores: False where scores say nothing, as of the ground truth.
     """
     if isinstance(image, Image.Image):
         picture = ImageOps.exif_transpose(image).convert("RGB")
@@ -54,14 +69,84 @@ def draw_detections(
         picture = picture.resize(size, Image.Resampling.BICUBIC)
     boxes = scale * detections.boxes.astype(np.float64)
     colours = [category_colour(label) for label in detections.labels.tolist()]
-    found = zip(detections.names, detections.scores.tolist(), strict=True)
+    texts = detections.names
+    if with_scores:
+        found = zip(texts, detections.scores.tolist(), strict=True)
+        texts = [f"{name} {score:.2f}" for name, score in found]
     draw = ImageDraw.Draw(picture)
     side = (picture.width * picture.height) ** 0.5
     line = max(1, min(2, round(side / 100)), round(side / 270))
     for box, colour in reversed(list(zip(boxes, colours, strict=True))):
         _draw_box(draw, box, colour, line)
-    _draw_labels(draw, [f"{name} {score:.2f}" for name, score in found], boxes, colours, line)
+    _draw_labels(draw, texts, boxes, colours, line)
     return picture
+
+
+def draw_beside(picture: Image.Image, truth: Detections, found: Detections) -> Image.Image:
+    """Two drawings of a picture side by side: what is in it, and what was found.
+
+    A tiny picture is enlarged by `legible_scale`.
+
+    Args:
+        picture: with its pixels as they are stored, which is what a data set's boxes belong to: an
+            EXIF orientation is not looked at.
+        truth: drawn without scores.
+        found: drawn with scores; choose the good ones before.
+    """
+    pixels, scale = np.array(picture.convert("RGB")), legible_scale(picture.size)
+    halves = {
+        "ground truth": draw_detections(pixels, truth, scale=scale, with_scores=False),
+        "found": draw_detections(pixels, found, scale=scale),
+    }
+    width, height = halves["found"].size
+    size = _font_size(width, height) + 2
+    gap, band = max(4, width // 100), 2 * size
+    both = Image.new("RGB", (2 * width + gap, band + height), _GROUND)
+    draw, font = ImageDraw.Draw(both), ImageFont.load_default(size)
+    for i, (caption, half) in enumerate(halves.items()):
+        left = i * (width + gap)
+        both.paste(half, (left, band))
+        at = (left + size // 2, band // 2)
+        draw.text(at, caption, fill=_ON_GROUND, font=font, anchor="lm")
+    return both
+
+
+def contact_sheet(pictures: Sequence[Image.Image], *, columns: int, width: int) -> Image.Image:
+    """Pictures in rows, all as wide as a column, on a dark ground.
+
+    A row is as high as its highest picture; all hang from its upper edge.
+
+    Args:
+        pictures: in reading order.
+        columns: how many stand in a row.
+        width: of the sheet, in pixels.
+
+    Raises:
+        ValueError: if there are no pictures, no columns, or less than a pixel for a column.
+    """
+    if not pictures or columns < 1:
+        raise ValueError(
+            f"{len(pictures)} pictures in {columns} columns, expected at least 1 of each"
+        )
+    gap = max(2, width // 150)
+    cell = (width - (columns + 1) * gap) // columns
+    if cell < 1:
+        raise ValueError(f"width is {width}, too little for {columns} columns {gap} pixels apart")
+    scaled = [_as_wide_as(cell, picture) for picture in pictures]
+    rows = [scaled[i : i + columns] for i in range(0, len(scaled), columns)]
+    heights = [max(picture.height for picture in row) for row in rows]
+    sheet = Image.new("RGB", (width, sum(heights) + (len(rows) + 1) * gap), _GROUND)
+    left, top = (width - columns * cell - (columns - 1) * gap) // 2, gap
+    for row, height in zip(rows, heights, strict=True):
+        for i, picture in enumerate(row):
+            sheet.paste(picture, (left + i * (cell + gap), top))
+        top += height + gap
+    return sheet
+
+
+def _as_wide_as(width: int, picture: Image.Image) -> Image.Image:
+    height = max(1, round(picture.height * width / picture.width))
+    return picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _draw_box(draw: ImageDraw.ImageDraw, box, colour: tuple[int, int, int], line: int) -> None:
@@ -79,7 +164,7 @@ def _draw_box(draw: ImageDraw.ImageDraw, box, colour: tuple[int, int, int], line
 def _draw_labels(draw: ImageDraw.ImageDraw, texts: list[str], boxes, colours, line: int) -> None:
     """The best detections choose their labels' places first."""
     width, height = draw.im.size
-    font = ImageFont.load_default(max(_SMALLEST_FONT, round((width * height) ** 0.5 / 42)))
+    font = ImageFont.load_default(_font_size(width, height))
     _, top, _, bottom = draw.textbbox((0, 0), "Ág", font=font)
     margin = max(2, line)
     taken = np.zeros((0, 4))
@@ -92,6 +177,10 @@ def _draw_labels(draw: ImageDraw.ImageDraw, texts: list[str], boxes, colours, li
         draw.rectangle((*place[:2], *(place[2:] - 1)), fill=colour)
         at = (place[0] + margin, place[1] + margin // 2 - top)
         draw.text(at, text, fill="black", font=font)
+
+
+def _font_size(width: int, height: int) -> int:
+    return max(_SMALLEST_FONT, round((width * height) ** 0.5 / 42))
 
 
 def _place(size, box, boxes, taken, picture_size, line: int) -> Float[np.ndarray, " 4"] | None:

@@ -1,7 +1,10 @@
 """What tests share: golden arrays, and detectors made from them."""
 
+import atexit
 import functools
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -21,6 +24,12 @@ from anchor_detr_jax.checkpoint import StoredDetector  # noqa: E402
 from anchor_detr_jax.data.categories import Categories  # noqa: E402
 from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig  # noqa: E402
 from anchor_detr_jax.models.build import variable_shapes  # noqa: E402
+
+# A program that several tests need is compiled by the first of them.
+_PROGRAMS = tempfile.mkdtemp(prefix="anchor_detr_jax_tests_")
+atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
+jax.config.update("jax_compilation_cache_dir", _PROGRAMS)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 DATA = Path(__file__).parent / "data"
 SHARED = Path(__file__).parents[2] / "shared"

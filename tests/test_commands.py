@@ -130,9 +130,16 @@ def test_help_has_an_example(script):
     assert f"python {script}" in done.stdout
 
 
-def test_demo(tmp_path):
-    done = run("scripts/demo.py", "--output", tmp_path / "demo")
-    assert done.stdout.count("Average") == 12
-    drawn = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("drawn:")]
-    assert len(drawn) == 5
-    assert all(Path(path).is_file() for path in drawn)
+@pytest.mark.slow
+def test_demo_in_small(tmp_path):
+    output = tmp_path / "demo"
+    small = ("--pictures=32", "--unseen=10", "--config.schedule.steps=4", "--config.eval_every=1")
+    small += ("--config.schedule.warmup_steps=1",)
+    done = run("scripts/demo.py", "--output", output, *small)
+    assert done.stdout.count("Average") == 12 * 3  # after each of two epochs, and at the end
+    for name in ("found", "curves", "results", "run", "data"):
+        line = [line for line in done.stdout.splitlines() if line.startswith(f"{name}:")][-1]
+        assert Path(line.split()[1]).exists()
+    done = run("scripts/demo.py", "--output", tmp_path, *small, check=False)
+    assert done.returncode == 1
+    assert "holds something else" in done.stderr

@@ -1,5 +1,6 @@
 """The public face: load, predict, forward, draw."""
 
+import jax
 import numpy as np
 import pytest
 from conftest import DATA, NARROW, make_detector
@@ -90,12 +91,47 @@ def test_a_folder_knows_its_dilation(narrow, tmp_path):
         ad.load(tmp_path / "out", dilation=True)
 
 
+@pytest.mark.parametrize("name", ["manifest.ocdbt", "_METADATA"])
+def test_a_damaged_folder_is_named(narrow, tmp_path, capfd, name):
+    narrow.save(tmp_path / "out")
+    file = tmp_path / "out/variables" / name
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(ValueError, match="/out/variables cannot be read"):
+        ad.load(tmp_path / "out")
+    assert capfd.readouterr().err == ""
+
+
 def test_half_precision_on_demand(narrow, tmp_path):
     narrow.save(tmp_path / "out")
     half = ad.load(tmp_path / "out", dtype="bfloat16")
     image = np.full((40, 60, 3), 99, np.uint8)
     difference = np.abs(half.forward([image]).logits - narrow.forward([image]).logits).max()
     assert 0 < difference < 0.5
+
+
+def test_new_weights_need_no_new_programs(caplog):
+    """As in training: from one evaluation to the next, weights come from a compiled function."""
+    detector, image = make_detector(), np.full((40, 60, 3), 99, np.uint8)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+    whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    step = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf * 1.01, tree), out_shardings=whole)
+
+    def scores(state) -> tuple[np.ndarray, str]:
+        detector.variables = jax.tree.map(lambda leaf: leaf.addressable_data(0), state)
+        caplog.clear()
+        with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
+            (found,) = detector.predict(image, threshold=0.0, top_k=5, **SIDES)
+        return found.scores, caplog.text
+
+    state = step(detector.variables)
+    first, log = scores(state)
+    assert "Compiling" in log
+    second, log = scores(step(state))
+    assert log == ""
+    assert np.abs(first - second).max() > 1e-6
+    again, log = scores(state)
+    assert log == ""
+    np.testing.assert_array_equal(first, again)
 
 
 def test_the_face_of_the_package():

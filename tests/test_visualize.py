@@ -1,5 +1,6 @@
 """What is drawn on pictures."""
 
+import dataclasses
 import io
 
 import numpy as np
@@ -7,7 +8,13 @@ import pytest
 from PIL import Image
 
 import anchor_detr_jax as ad
-from anchor_detr_jax.visualize import category_colour, draw_detections, legible_scale
+from anchor_detr_jax.visualize import (
+    category_colour,
+    contact_sheet,
+    draw_beside,
+    draw_detections,
+    legible_scale,
+)
 
 
 def test_colours_are_far_apart_and_carry_black_letters():
@@ -112,3 +119,80 @@ def test_drawing_on_a_turned_or_grey_picture_of_pillow():
     assert (
         draw_detections(Image.new("L", (44, 30)), detections((5.0, 5.0, 20.0, 20.0))).mode == "RGB"
     )
+
+
+def test_labels_without_scores_say_less():
+    before = np.zeros((300, 400, 3), np.uint8)
+    found = detections((50.0, 60.0, 350.0, 250.0))
+    other = dataclasses.replace(found, scores=np.float32([0.1]))
+    named, scored = (draw_detections(before, found, with_scores=x) for x in (False, True))
+    assert named == draw_detections(before, other, with_scores=False)
+    assert scored != draw_detections(before, other)
+    assert 300 < count_of(named, 1) < count_of(scored, 1)
+
+
+@pytest.mark.parametrize(("size", "scale"), [((400, 300), 1), ((50, 40), 9)])
+def test_truth_stands_left_and_what_was_found_right(size, scale):
+    width, height = size
+    picture = Image.effect_noise(size, 60)
+    picture.getexif()[0x0112] = 6  # which is not looked at, as in evaluation
+    truth = detections((0.1 * width, 0.2 * height, 0.5 * width, 0.6 * height))
+    found = detections((0.2 * width, 0.3 * height, 0.6 * width, 0.9 * height))
+    both = draw_beside(picture, truth, found)
+    width, height = scale * width, scale * height
+    gap, band = both.width - 2 * width, both.height - height
+    assert 2 <= gap <= 0.02 * width
+    assert 10 <= band <= 0.2 * height
+    rgb = np.asarray(picture.convert("RGB"))
+    left = draw_detections(rgb, truth, scale=scale, with_scores=False)
+    right = draw_detections(rgb, found, scale=scale)
+    assert both.crop((0, band, width, band + height)) == left
+    assert both.crop((width + gap, band, 2 * width + gap, band + height)) == right
+    captions = [
+        np.asarray(both.crop((x, 0, x + width, band)).convert("L")) for x in (0, width + gap)
+    ]
+    lengths = [np.flatnonzero((caption > 150).any(0)).max() for caption in captions]
+    assert 20 < lengths[1] < lengths[0] < width  # "found" and "ground truth"
+    for caption in captions:
+        assert (caption[[0, -1]] < 60).all()  # and not cut off
+
+
+def test_pictures_on_a_contact_sheet():
+    sizes = [(10, 20), (20, 10), (30, 30), (8, 8), (5, 40)]
+    colours = [(250, 0, 0), (0, 250, 0), (0, 0, 250), (250, 250, 0), (0, 250, 250)]
+    pictures = [Image.new("RGB", *each) for each in zip(sizes, colours, strict=True)]
+    sheet = contact_sheet(pictures, columns=2, width=211)
+    assert sheet.width == 211
+    places = [sheet_box(sheet, colour) for colour in colours]
+    widths = {right - left for left, _, right, _ in places}
+    assert len(widths) == 1
+    (cell,) = widths
+    assert 95 < cell < 105
+    for (_, top, _, bottom), (width, height) in zip(places, sizes, strict=True):
+        assert bottom - top == round(cell * height / width)
+    lefts, tops = [box[0] for box in places], [box[1] for box in places]
+    assert lefts[0] == lefts[2] == lefts[4] < lefts[1] == lefts[3]
+    assert tops[0] == tops[1] < tops[2] == tops[3] < tops[4]
+    gap = tops[0]
+    assert tops[2] == places[0][3] + gap  # the first row's highest picture
+    assert lefts[1] == places[0][2] + gap
+    assert sheet.height == places[4][3] + gap
+    grounds = {sheet.getpixel(at) for at in [(0, 0), (210, 0), (150, sheet.height - 9)]}
+    assert len(grounds) == 1
+    (ground,) = grounds
+    assert len(set(ground)) == 1  # neutral
+
+
+def sheet_box(sheet, colour):
+    """Where a colour is: left, top, right, bottom."""
+    rows, columns = np.nonzero((np.asarray(sheet) == colour).all(-1))
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "width", "says"),
+    [(0, 2, 100, "0 pictures in 2"), (2, 0, 100, "in 0 columns"), (2, 40, 100, "width is 100")],
+)
+def test_contact_sheets_that_cannot_be(count, columns, width, says):
+    with pytest.raises(ValueError, match=says):
+        contact_sheet([Image.new("RGB", (9, 9))] * count, columns=columns, width=width)

@@ -1,0 +1,166 @@
+"""What a run starts from: its data, its model and its first weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from anchor_detr_jax.checkpoint import load_backbone_folder
+from anchor_detr_jax.data.annotated import AnnotatedDataset
+from anchor_detr_jax.data.augmentation import AugmentationConfig
+from anchor_detr_jax.data.categories import Categories, coco_columns
+from anchor_detr_jax.data.mosaic import TILES
+from anchor_detr_jax.data.sources import read_training_set, with_boxes_only
+from anchor_detr_jax.detector import Detector, load
+from anchor_detr_jax.models.build import ModelConfig, config_to_dict, init_variables, make_model
+from anchor_detr_jax.training.config import DataConfig, TrainConfig
+from anchor_detr_jax.variable_names import flatten, unflatten
+
+__all__ = ["FirstWeights", "first_weights", "model_for", "training_set"]
+
+_CLASS_HEAD = ("class_head/kernel", "class_head/bias")
+"""The parameters whose last axis is the categories."""
+
+
+def training_set(config: DataConfig) -> AnnotatedDataset:
+    """The data to learn from.
+
+    Raises:
+        ValueError: if there is none, or it has faults, and `data.on_bad` is to stop at these.
+        OSError: if a file cannot be read.
+    """
+    if not config.root:
+        raise ValueError("data.root is empty; say --config.data.root=path/to/coco")
+    dataset = read_training_set(
+        config.root,
+        config.train_split,
+        columns=coco_columns() if config.categories == "coco" else None,
+        on_bad=config.on_bad,
+    )
+    return dataset if config.keep_empty else with_boxes_only(dataset)
+
+
+def model_for(
+    config: ModelConfig, dataset: AnnotatedDataset, augmentation: AugmentationConfig
+) -> ModelConfig:
+    """The model with as many classes as the data has, and queries enough for it.
+
+    Raises:
+        ValueError: if a picture has more boxes than there are queries.
+    """
+    tiles = TILES if augmentation.mosaic > 0 else 1
+    most = tiles * int(dataset.counts.max(initial=0))
+    if most > config.num_queries:
+        name = dataset.pictures.name(int(dataset.counts.argmax()))
+        raise ValueError(
+            f"{name} has {most // tiles} boxes{f', a mosaic up to {most}' if tiles > 1 else ''}, "
+            f"more than the model's {config.num_queries} queries; raise model.num_anchors or "
+            "model.num_patterns"
+        )
+    return dataclasses.replace(config, num_classes=len(dataset.categories))
+
+
+@dataclass(frozen=True)
+class FirstWeights:
+    """Weights before the first step.
+
+    Attributes:
+        variables: `params` and `frozen`.
+        notes: what was taken from where, and what is new; for people.
+    """
+
+    variables: Mapping[str, Any]
+    notes: list[str]
+
+
+def first_weights(config: TrainConfig, model: ModelConfig, categories: Categories) -> FirstWeights:
+    """New weights by the seed, in place of which a backbone or a whole detector may be loaded.
+
+    Args:
+        config: `init`, `backbone_init`, `seed`.
+        model: as by `model_for`.
+        categories: what its columns stand for.
+
+    Raises:
+        ValueError: if what is to be loaded does not fit the model; the differences are named.
+        OSError: if it cannot be read.
+    """
+    if config.init and config.backbone_init:
+        raise ValueError("init and backbone_init are both given; init brings its own backbone")
+    new = init_variables(make_model(model), jax.random.key(config.seed))
+    if config.init:
+        return _from_detector(config.init, new, model, categories)
+    if config.backbone_init:
+        return _with_backbone(config.backbone_init, new, model)
+    notes = [f"all weights are new, by seed {config.seed}"]
+    if model.backbone.norm == "frozen_batch":
+        notes.append(
+            "warning: the backbone is new too, and its batch norms never learn; a pretrained one "
+            "(backbone_init) or backbone.norm='group' learns, this hardly does"
+        )
+    return FirstWeights(new, notes)
+
+
+def _with_backbone(path: str, new: Mapping[str, Any], model: ModelConfig) -> FirstWeights:
+    stored = load_backbone_folder(path)
+    # Dilation changes no parameter: one file serves C5 and DC5.
+    ours = dataclasses.replace(model.backbone, dilation=stored.config.dilation)
+    if stored.config != ours:
+        raise ValueError(f"{path} holds the backbone {stored.config}, the model has {ours}")
+    variables = {
+        kind: {**new[kind], "backbone": stored.variables[kind]["backbone"]} for kind in new
+    }
+    return FirstWeights(variables, [f"backbone from {path}", "all other weights are new"])
+
+
+def _from_detector(
+    path: str, new: Mapping[str, Any], model: ModelConfig, categories: Categories
+) -> FirstWeights:
+    # A file may not say whether it is C5 or DC5; a folder always does.
+    dilation = None if Path(path).is_dir() else model.backbone.dilation
+    detector = load(path, dilation=dilation)
+    _check_same(detector.config, model, path)
+    notes = [f"weights from {path}"]
+    if detector.categories == categories:
+        return FirstWeights(detector.variables, notes)
+    params, theirs = flatten(new["params"]), flatten(detector.variables["params"])
+    kept = _same_names(detector, categories)
+    for name, leaf in theirs.items():
+        if name not in _CLASS_HEAD:
+            params[name] = leaf
+        elif kept:
+            columns, from_columns = map(list, zip(*kept, strict=True))
+            head = np.array(params[name])
+            head[..., columns] = np.asarray(leaf)[..., from_columns]
+            params[name] = jnp.asarray(head)
+    names = ", ".join(str(categories.names[column]) for column, _ in kept)
+    notes.append(
+        f"new: {' and '.join(_CLASS_HEAD)} ({detector.config.num_classes} columns there, "
+        f"{len(categories)} here)" + (f", but for the columns of {names}" if kept else "")
+    )
+    return FirstWeights({**detector.variables, "params": unflatten(params)}, notes)
+
+
+def _same_names(detector: Detector, categories: Categories) -> list[tuple[int, int]]:
+    """Columns here and there that stand for categories of one name."""
+    there = {name: i for i, name in enumerate(detector.categories.names) if name is not None}
+    return [(i, there[name]) for i, name in enumerate(categories.names) if name in there]
+
+
+def _check_same(theirs: ModelConfig, ours: ModelConfig, path: str) -> None:
+    """But for the number of classes and dropout, which leave the other weights what they are."""
+    there, here = (
+        flatten({**config_to_dict(config), "num_classes": 0, "dropout": 0.0})
+        for config in (theirs, ours)
+    )
+    different = [f"{name}: {there[name]} there, {here[name]} here"
+                 for name in here if there.get(name) != here[name]]  # fmt: skip
+    if different:
+        raise ValueError(f"the model of {path} differs in {'; '.join(different)}")
