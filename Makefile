@@ -19,7 +19,7 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(READY) ## Detect in a few photographs, evaluate, draw
+demo: $(READY) ## Train a small detector from nothing, evaluate it, draw: a few minutes
 	$(BIN)/python scripts/demo.py
 
 test: $(READY) ## The tests that every change must pass
