@@ -13,15 +13,16 @@ PACKAGE = ROOT / "anchor_detr_jax"
 # From the bottom up; docs/architecture.md explains. A module imports from rows above its own, and
 # from its own package.
 LAYERS = [
-    {"structures", "boxes", "command", "variable_names"},
+    {"structures", "boxes", "command", "html_page", "variable_names"},
     {"layers", "data", "losses", "matcher", "postprocess", "visualize"},
     {"backbones", "devices"},
     {"models"},
     {"checkpoint"},
     {"conversion", "run_folder"},
     {"detector"},
-    {"evaluation"},
+    {"evaluation", "insight"},
     {"training"},
+    {"inspection"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,0 +1,90 @@
+"""What a data set says of its pictures and boxes, before anything of it is checked.
+
+Each format has one scanner that makes these records. Reading for training, evaluation and
+inspection all begin with them, so that they agree about what is in a data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anchor_detr_jax.data.categories import Categories
+
+__all__ = ["BoxRecord", "Fault", "PictureRecord", "SplitRecords"]
+
+
+@dataclass(frozen=True)
+class BoxRecord:
+    """One labelled box.
+
+    Attributes:
+        where: its file, and its id or line in it: what a person needs to find it.
+        xyxy_px: x1, y1, x2, y2 in pixels from the picture's upper left corner, x2 and y2 just
+            outside the box; neither clipped nor ordered. None where the file has no four numbers.
+        category: as the file names it: an id, or a name.
+        crowd: stands for a group, and is not trained on.
+        fault: why the file's entry cannot be read; "" if it can.
+    """
+
+    where: str
+    xyxy_px: tuple[float, float, float, float] | None
+    category: int | str
+    crowd: bool = False
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class PictureRecord:
+    """One picture and the boxes in it.
+
+    Attributes:
+        where: the file, and the id in it, that speaks of this picture.
+        path: the picture's file, or what messages call it.
+        id: in COCO's formats; counted from 1 in the order of the split where a format has none.
+        declared_hw: height and width in pixels by the annotations; None if they do not say.
+        boxes: in the file's order.
+        encoded: gives its bytes, where it is no file of its own.
+    """
+
+    where: str
+    path: Path
+    id: int
+    declared_hw: tuple[int, int] | None
+    boxes: tuple[BoxRecord, ...]
+    encoded: Callable[[], bytes] | None = None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong in a data set's files and belongs to no single picture or box.
+
+    Attributes:
+        kind: a word or two that name the fault, the same for all of its kind.
+        where: its file, and the id or line in it.
+        message: what came and what was expected.
+    """
+
+    kind: str
+    where: str
+    message: str
+
+
+@dataclass(frozen=True)
+class SplitRecords:
+    """A split of a data set.
+
+    Attributes:
+        source: the file or folder that it was read from.
+        pictures: in the order in which they are counted.
+        categories: all of the data set, used in this split or not.
+        faults: duplicate ids, annotations of no picture, label files that cannot be read, ...
+        unreferenced: picture files beside those of the split that no split speaks of.
+    """
+
+    source: str
+    pictures: list[PictureRecord]
+    categories: Categories
+    faults: list[Fault] = field(default_factory=list)
+    unreferenced: list[Path] = field(default_factory=list)

@@ -1,0 +1,1 @@
+"""A check of a data set before it is trained on."""
