@@ -25,12 +25,16 @@ STEPS = 40
 
 @pytest.fixture(scope="module")
 def train(tmp_path_factory):
-    """Starts the command; its programs are compiled once for all tests."""
+    """Starts the command; its programs are compiled once for all tests.
+
+    Whatever a failed test leaves running ends with the last test.
+    """
     cache = str(tmp_path_factory.mktemp("programs"))
+    started: list[subprocess.Popen[str]] = []
 
     def start(workdir, *flags, **environment):
         command = ["scripts/train.py", "--config", "tests/narrow_run.py", "--workdir", workdir]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, *map(str, command), *map(str, flags)],
             cwd=ROOT,
             text=True,
@@ -44,8 +48,15 @@ def train(tmp_path_factory):
             }
             | environment,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        assert process.stdout
+        process.stdout.close()
 
 
 def finished(process, code=0, timeout=300):

@@ -77,10 +77,11 @@ def errors_end_all_hosts() -> Iterator[None]:
 
 def _explained(error: Exception) -> str | None:
     """A message for people, where there is more to say than the error does."""
-    if not isinstance(error, jax.errors.JaxRuntimeError):
+    jax_error = _jax_error(error)
+    if jax_error is None:
         return None
-    first_line = str(error).partition("\n")[0][:200]
-    if "RESOURCE_EXHAUSTED" in str(error):
+    first_line = str(jax_error).partition("\n")[0][:200]
+    if "RESOURCE_EXHAUSTED" in str(jax_error):
         return (
             f"a device's memory is full ({first_line}); set precision=bfloat16, "
             "optimizer.accumulate=2 or more, remat=True, or a smaller data.batch_size"
@@ -91,3 +92,10 @@ def _explained(error: Exception) -> str | None:
         f"another host of this run is lost, or cannot be reached ({first_line}); start the same "
         "command on all hosts again, and the run goes on after its last checkpoint"
     )
+
+
+def _jax_error(error: BaseException | None) -> jax.errors.JaxRuntimeError | None:
+    """What JAX said, be it the cause of another error: a checkpoint, too, needs all hosts."""
+    while error is not None and not isinstance(error, jax.errors.JaxRuntimeError):
+        error = error.__cause__
+    return error
