@@ -31,17 +31,16 @@ from anchor_detr_jax.training.step import StepSettings, make_train_step
 from anchor_detr_jax.variable_names import flatten
 
 MODELS = {"narrow": NARROW, "r50_c5": AnchorDETRConfig()}
-SHORT_SIDES = {"narrow": (96, 90, 80, 64, 100), "r50_c5": (240, 224, 200, 160, 256)}
+SHORT_SIDES = (96, 90, 80, 64, 100)
 COUNTS = (3, 0, 1, 5, 2, 4, 1, 2)
 
 
-def eight_pictures(name: str) -> list[np.ndarray]:
+def eight_pictures() -> list[np.ndarray]:
     """Pieces of photographs, and whole ones, all of different sizes."""
     pieces = list(golden("images").values())
-    if name == "narrow":
-        pieces = [piece[: 100 + 3 * i, : 130 - 20 * i] for i, piece in enumerate(pieces)]
+    pieces = [piece[: 100 + 3 * i, : 130 - 20 * i] for i, piece in enumerate(pieces)]
     files = sorted((DATA / "coco/val2017").glob("*.jpg"))
-    for file, side in zip(files, SHORT_SIDES[name], strict=True):
+    for file, side in zip(files, SHORT_SIDES, strict=True):
         picture = Image.open(file).convert("RGB")
         pieces.append(resize(picture, resized_hw((picture.height, picture.width), side, 400)))
     return pieces
@@ -54,7 +53,7 @@ def targets_for(classes: int) -> Targets:
     return Targets(boxes.astype(np.float32), labels.astype(np.int32), np.array(COUNTS, np.int32))
 
 
-def gradients_of(state):
+def keep_gradients() -> optax.GradientTransformation:
     """The transformation that updates nothing and keeps the gradients."""
     return optax.GradientTransformation(
         lambda params: jax.tree.map(jnp.zeros_like, params),
@@ -67,7 +66,7 @@ def one_step(name, placement, images, targets, **settings):
     config = MODELS[name]
     variables = random_variables(config, 0)
     groups = parameter_groups(flatten(variables["params"]), OptimizerConfig())
-    optimizer = gradients_of(None)
+    optimizer = keep_gradients()
     shapes = state_shapes(
         jax.eval_shape(lambda v: start_state(v, optimizer, groups), variables), placement
     )
@@ -105,19 +104,17 @@ def alone(name, pictures, targets) -> dict[str, np.ndarray]:
 
 
 def main(name: str, output: str) -> None:
-    pictures, targets = eight_pictures(name), targets_for(MODELS[name].num_classes)
+    pictures, targets = eight_pictures(), targets_for(MODELS[name].num_classes)
     images = pad_images(pictures, padded_to(p.shape[:2] for p in pictures), 8)
-    ways = {
-        "one device": one_step(name, mesh(1), images, targets),
-        "eight devices, cut parameters": one_step(name, mesh(8, fsdp=4), images, targets),
-        "two parts on four devices": one_step(name, mesh(4), images, targets, accumulate=2),
-    }
-    if name == "r50_c5":
+    ways = {"one device": one_step(name, mesh(1), images, targets)}
+    if name == "narrow":
         ways |= {
-            "eight devices": one_step(name, mesh(8), images, targets),
-            "four parts": one_step(name, mesh(1), images, targets, accumulate=4),
+            "eight devices, cut parameters": one_step(name, mesh(8, fsdp=4), images, targets),
+            "two parts on four devices": one_step(name, mesh(4), images, targets, accumulate=2),
         }
-    found = {}
+    else:
+        ways["eight devices"] = one_step(name, mesh(8), images, targets)
+    found = alone(name, pictures, targets) if name == "r50_c5" else {}
     for way, (gradients, metrics, cut) in ways.items():
         losses = metrics.losses
         found |= {f"{way}/gradient/{key}": value for key, value in gradients.items()}
@@ -125,9 +122,7 @@ def main(name: str, output: str) -> None:
         found[f"{way}/total"] = losses.total
         found[f"{way}/class_error"] = losses.class_error
         found[f"{way}/cut"] = np.array(cut)
-    if name == "r50_c5":
-        found |= alone(name, pictures, targets)
-    np.savez(output, sizes=[p.shape[:2] for p in pictures], **found)
+    np.savez(output, model=name, sizes=[p.shape[:2] for p in pictures], **found)
 
 
 if __name__ == "__main__":

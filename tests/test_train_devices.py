@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 PROGRAM = Path(__file__).with_name("steps_on_devices.py")
-WAYS = ["eight devices, cut parameters", "two parts on four devices"]
-MORE_WAYS = ["eight devices", "four parts", "alone"]  # with R50-C5, where it takes minutes
+CUT = "eight devices, cut parameters"
+WAYS = {"narrow": [CUT, "two parts on four devices"], "r50_c5": ["eight devices", "alone"]}
 
 
-@pytest.fixture(scope="module", params=["narrow"])
+@pytest.fixture(scope="module", params=["narrow", pytest.param("r50_c5", marks=pytest.mark.slow)])
 def steps(request, tmp_path_factory):
     """Losses and gradients of the same step, done in several ways."""
     output = tmp_path_factory.mktemp("steps") / "steps.npz"
@@ -32,7 +32,7 @@ def test_pictures_are_of_different_sizes(steps):
 
 
 def ways(steps) -> list[str]:
-    return WAYS + [way for way in MORE_WAYS if f"{way}/total" in steps]
+    return WAYS[str(steps["model"])]
 
 
 def test_losses_are_the_same(steps):
@@ -44,22 +44,23 @@ def test_losses_are_the_same(steps):
 
 
 def test_gradients_are_the_same(steps):
-    names = [key for key in steps if key.startswith("one device/gradient/")]
-    norm = np.sqrt(sum(np.square(steps[name], dtype=np.float64).sum() for name in names))
-    assert norm > 1
-    for name in names:
-        # Some are zero in truth, and noise in float32: the biases of keys, which no softmax sees.
-        scale = max(np.abs(steps[name]).max(), 1e-5 * norm)
-        for way in ways(steps):
-            other = steps[name.replace("one device", way)]
-            np.testing.assert_allclose(other, steps[name], atol=1e-4 * scale, rtol=0)
+    one = {key: value for key, value in steps.items() if key.startswith("one device/gradient/")}
+    whole = np.sqrt(sum(norm(gradient) ** 2 for gradient in one.values()))
+    # Some are zero in truth, and noise in float32: the biases of keys, which no softmax sees.
+    one = {key: value for key, value in one.items() if norm(value) > 1e-8 * whole}
+    assert len(one) > 100
+    for way in ways(steps):
+        others = {key: steps[key.replace("one device", way)] for key in one}
+        apart = {key: norm(others[key] - value) / norm(value) for key, value in one.items()}
+        assert max(apart.values()) < 2e-4, max(apart, key=apart.__getitem__)
+        assert np.median(list(apart.values())) < 2e-5
 
 
-def test_all_ways_were_tried(request, steps):
-    slow = "r50_c5" in request.node.callspec.id
-    assert ways(steps) == WAYS + (MORE_WAYS if slow else [])
+def norm(array) -> float:
+    return float(np.linalg.norm(array.astype(np.float64)))
 
 
 def test_parameters_are_cut_where_asked(steps):
-    assert steps[f"{WAYS[0]}/cut"] >= 4
-    assert steps["two parts on four devices/cut"] == 0
+    for way in ways(steps):
+        if way != "alone":
+            assert (steps[f"{way}/cut"] >= 4) == (way == CUT)

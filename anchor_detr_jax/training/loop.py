@@ -227,9 +227,9 @@ class _Loop:
             yield batch
 
     def _save_due(self, step: int) -> bool:
-        every = self.run.config.checkpoint.every_steps
-        ends_epoch = step % self.run.plan.steps_per_epoch == 0
-        return ends_epoch or step == self.run.total_steps or bool(every and step % every == 0)
+        config = self.run.config.checkpoint
+        every = (config.every_steps, config.every_epochs * self.run.plan.steps_per_epoch)
+        return step == self.run.total_steps or any(n and step % n == 0 for n in every)
 
     def _evaluation_due(self, step: int) -> bool:
         if self.run.validation is None or step == 0:
