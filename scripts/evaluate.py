@@ -1,52 +1,65 @@
-"""Evaluate a detector on COCO, or score results that exist.
+"""Measure how good a detector is, or score results that exist.
 
-    python scripts/evaluate.py --checkpoint out/ --coco path/to/coco --split val2017 \
-        --output results.json
-    python scripts/evaluate.py --checkpoint out/ --coco path/to/coco --split test-dev2017 \
-        --output results.json
-    python scripts/evaluate.py --checkpoint out/ --annotations a.json --images folder/ \
-        --output results.json
-    python scripts/evaluate.py --results results.json --annotations a.json --output scored.json
+    python scripts/evaluate.py --checkpoint out/ --data folder/ --output r.json --report page.html
+    python scripts/evaluate.py --checkpoint out/ --coco coco/ --split val2017 --output r.json
+    python scripts/evaluate.py --checkpoint out/ --annotations a.json --images dir/ --output r.json
+    python scripts/evaluate.py --results r.json --annotations a.json --output scored.json
 
-Writes the results to --output and COCO's 12 numbers to `<output>.stats.json`; with --per_class, the
-AP of each category to `<output>.per_class.json`. Where there are no annotations, as for test-dev,
-it writes the results alone. If pictures cannot be read, the results of all the others go to
-`<output>.partial.json`, nothing is scored, and the exit code is 1.
+Writes the results to --output and COCO's 12 numbers to `<output>.stats.json`; with --per_class the
+AP of each category to `<output>.per_class.json`, with --voc Pascal VOC's to `<output>.voc.json`,
+with --report a page, and its numbers to `<report>.json`. Where there are no annotations, as for
+test-dev, it writes the results alone. After Ctrl-C, or if pictures cannot be read, what was found
+goes to `<output>.partial.json`, and nothing is scored.
 """
 
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from anchor_detr_jax.command import run_command
 from anchor_detr_jax.data.coco import CocoDataset, read_coco, read_coco_split
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of a detector, or a .pth.")
-_COCO = flags.DEFINE_string("coco", None, "A folder in COCO's layout.")
-_SPLIT = flags.DEFINE_string("split", "val2017", "Which part of --coco.")
+if TYPE_CHECKING:
+    from anchor_detr_jax import Detector
+    from anchor_detr_jax.evaluation.coco_ap import CocoScores
+    from anchor_detr_jax.evaluation.runner import DatasetRun
+    from anchor_detr_jax.evaluation.truth import CocoTruth
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Folder of a detector or a run, or a .pth.")
+_DATA = flags.DEFINE_string("data", None, "Data set in the layout of COCO, VOC, YOLO or TFDS.")
+_COCO = flags.DEFINE_string("coco", None, "The same in COCO's layout; may have no annotations.")
+_SPLIT = flags.DEFINE_string("split", None, "Which part of it; else val, val2017 or the like.")
 _ANNOTATIONS = flags.DEFINE_string("annotations", None, "A COCO annotation file.")
 _IMAGES = flags.DEFINE_string("images", None, "The folder with the pictures of --annotations.")
+_ON_BAD = flags.DEFINE_enum(
+    "on_bad", "stop", ["stop", "skip"], "At faults in what --data says: leave them out?"
+)
 _RESULTS = flags.DEFINE_string("results", None, "Results to score; no detector is run.")
 _OUTPUT = flags.DEFINE_string("output", None, "File for the results.", required=True)
+_REPORT = flags.DEFINE_string(
+    "report", None, "HTML page to write: curves, kinds of errors, thresholds, the worst images."
+)
+_PER_CLASS = flags.DEFINE_bool("per_class", False, "Say the AP of each category too.")
+_VOC = flags.DEFINE_bool("voc", False, "Say Pascal VOC's AP too, over 11 and over all points.")
 _SHORT_SIDE = flags.DEFINE_integer("short_side", 800, "Short side of the resized images.", 1)
 _LONG_SIDE = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     None,
-    "Images at a time, over all local devices together, rounded up to a multiple of their number; "
-    "changes no number. By default, for each device: 1 on the CPU, 8 elsewhere.",
+    "Images at a time, over all local devices; changes no number. Else, for each device: 1 on the "
+    "CPU, 8 elsewhere.",
     1,
 )
 _SCORER = flags.DEFINE_enum(
     "scorer", "pycocotools", ["pycocotools", "hotcoco"], "hotcoco: the same numbers, sooner."
 )
-_PER_CLASS = flags.DEFINE_bool("per_class", False, "Say the AP of each category too.")
 
-_SCORES = (".stats.json", ".per_class.json")
+_SCORES = (".stats.json", ".per_class.json", ".voc.json")
 
 
 def main(arguments: list[str]) -> None:
@@ -54,89 +67,143 @@ def main(arguments: list[str]) -> None:
     if arguments:
         raise ValueError(f"unexpected arguments {arguments}; everything is given by flags")
     output = Path(_OUTPUT.value)
-    _check_output(output)
+    for name, value in {"output": _OUTPUT.value, "report": _REPORT.value}.items():
+        if value is not None:
+            _check_output(name, Path(value))
     if _RESULTS.value:
         _score_file(Path(_RESULTS.value), output)
     else:
-        _evaluate(_dataset(), output)
+        _evaluate(output)
 
 
-def _check_output(output: Path) -> None:
-    folder = output.absolute().parent
+def _check_output(name: str, file: Path) -> None:
+    folder = file.absolute().parent
     if not folder.is_dir():
         fault = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
-        raise ValueError(f"--output {output}: {fault}")
-    if output.is_dir():
-        raise ValueError(f"--output {output} is a folder, expected a file's name")
+        raise ValueError(f"--{name} {file}: {fault}")
+    if file.is_dir():
+        raise ValueError(f"--{name} {file} is a folder, expected a file's name")
     if not os.access(folder, os.W_OK):
-        raise ValueError(f"--output {output}: {folder} cannot be written to")
-
-
-def _dataset() -> CocoDataset:
-    if _COCO.value and not (_ANNOTATIONS.value or _IMAGES.value):
-        return read_coco_split(_COCO.value, _SPLIT.value)
-    if _ANNOTATIONS.value and _IMAGES.value and not _COCO.value:
-        return read_coco(_ANNOTATIONS.value, _IMAGES.value)
-    raise ValueError("say either --coco (with --split), or --annotations and --images")
+        raise ValueError(f"--{name} {file}: {folder} cannot be written to")
 
 
 def _score_file(path: Path, output: Path) -> None:
     """Score results that exist."""
+    if not (_ANNOTATIONS.value or _DATA.value or _COCO.value):
+        raise ValueError("--results needs --annotations, or --data, to be scored against")
     from anchor_detr_jax.evaluation.coco_ap import score_results
-    from anchor_detr_jax.evaluation.truth import read_truth
 
-    if not _ANNOTATIONS.value:
-        raise ValueError("--results needs --annotations to be scored against")
-    truth, results = read_truth(_ANNOTATIONS.value), _read_results(path)
+    dataset, truth = _read_set()
+    if truth is None:
+        raise ValueError(f"{dataset and dataset.annotations} has no annotations to score against")
+    results = _read_results(path)
     try:
         scores = score_results(results, truth, scorer=_SCORER.value)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     _write_results(output, results)
-    _report(scores, output)
+    _tell(scores, output)
+    _tell_more(results, truth, scores, dataset)
 
 
-def _evaluate(dataset: CocoDataset, output: Path) -> None:
+def _evaluate(output: Path) -> None:
     """Detect, and score if there is something to score against."""
     from anchor_detr_jax.evaluation.coco_ap import check_scorer, score_results
-    from anchor_detr_jax.evaluation.truth import read_truth
 
     # What would fail after the detection fails before it.
     check_scorer(_SCORER.value)
-    truth = read_truth(dataset.annotations) if dataset.annotated else None
+    dataset, truth = _read_set()
+    if dataset is None:
+        raise ValueError("--images is missing: the folder with the pictures of --annotations")
+    if truth is None and (_REPORT.value or _VOC.value):
+        raise ValueError(f"--report and --voc: {dataset.annotations} has no annotations to score")
     results = _detect(dataset, output)
     _write_results(output, results)
-    if truth:
-        _report(score_results(results, truth, scorer=_SCORER.value), output)
-    else:
+    if truth is None:
         print(_nothing_to_score(dataset.annotations, output))
+        return
+    scores = score_results(results, truth, scorer=_SCORER.value)
+    _tell(scores, output)
+    _tell_more(results, truth, scores, dataset)
 
 
-def _detect(dataset: CocoDataset, output: Path) -> list[dict[str, Any]]:
+def _read_set() -> "tuple[CocoDataset | None, CocoTruth | None]":
+    """The pictures, where it is said which, and what is in them, where that is known."""
+    given = [name for name in (_COCO, _DATA, _ANNOTATIONS) if name.value]
+    if len(given) != 1 or (_IMAGES.value and not _ANNOTATIONS.value):
+        raise ValueError(
+            "say either --coco or --data (with --split), or --annotations and --images"
+        )
+    from anchor_detr_jax.evaluation.sets import read_evaluation_set
+    from anchor_detr_jax.evaluation.truth import read_truth
+
+    if _DATA.value:
+        # Categories that have names alone get the ids that the detector has for them.
+        columns = _detector().categories if _CHECKPOINT.value else None
+        split = _SPLIT.value or _usual_split(_DATA.value)
+        return read_evaluation_set(_DATA.value, split, columns=columns, on_bad=_ON_BAD.value)
+    if _COCO.value:
+        dataset = read_coco_split(_COCO.value, _SPLIT.value or "val2017")
+    elif _IMAGES.value:
+        dataset = read_coco(str(_ANNOTATIONS.value), _IMAGES.value)
+    else:
+        return None, read_truth(str(_ANNOTATIONS.value))
+    return dataset, read_truth(dataset.annotations) if dataset.annotated else None
+
+
+def _usual_split(root: str) -> str:
+    from anchor_detr_jax.data.layout import split_names
+
+    names = split_names(root)
+    usual = [name for name in names if name.startswith("val")]
+    if len(usual) != 1:
+        raise ValueError(f"--split is missing: {root} has {', '.join(names) or 'none'}")
+    return usual[0]
+
+
+@functools.cache
+def _detector() -> "Detector":
     import anchor_detr_jax as ad
-    from anchor_detr_jax.detector import default_batch_size
-    from anchor_detr_jax.evaluation.runner import run_dataset
 
     if not _CHECKPOINT.value:
         raise ValueError("--checkpoint is missing: a folder that convert_torch_weights.py wrote")
-    run = run_dataset(
-        ad.load(_CHECKPOINT.value),
-        dataset,
-        short_side=_SHORT_SIDE.value,
-        long_side=_LONG_SIDE.value,
-        batch_size=_BATCH_SIZE.value or default_batch_size(),
-        progress=True,
-    )
+    return ad.load(_CHECKPOINT.value)
+
+
+def _detect(dataset: CocoDataset, output: Path) -> list[dict[str, Any]]:
+    from anchor_detr_jax.detector import default_batch_size
+    from anchor_detr_jax.evaluation.runner import InterruptedRun, run_dataset
+
+    try:
+        run = run_dataset(
+            _detector(),
+            dataset,
+            short_side=_SHORT_SIDE.value,
+            long_side=_LONG_SIDE.value,
+            batch_size=_BATCH_SIZE.value or default_batch_size(),
+            progress=True,
+        )
+    except InterruptedRun as interrupted:
+        if interrupted.run.results:
+            print(f"nothing was scored; {_kept(interrupted.run, dataset, output)}")
+        raise
     if run.unreadable:
-        partial = output.with_name(output.name + ".partial.json")
-        _write_json(partial, run.results)
         raise ValueError(
             f"{len(run.unreadable)} of {len(dataset.images)} pictures cannot be read, first "
-            f"{run.unreadable[0]}; nothing was scored, and the results of the others are in "
-            f"{partial}, which --results scores as it is"
+            f"{run.unreadable[0]}; nothing was scored, and {_kept(run, dataset, output)}"
         )
     print(run.speed)
     return run.results
+
+
+def _kept(run: "DatasetRun", dataset: CocoDataset, output: Path) -> str:
+    """Keep the results of a part of the pictures, and say where."""
+    partial = output.with_name(output.name + ".partial.json")
+    _write_json(partial, run.results)
+    return (
+        f"the results of {run.speed.images} of {len(dataset.images)} pictures are in {partial}, "
+        "which --results scores as it is"
+    )
 
 
 def _read_results(path: Path) -> list[dict[str, Any]]:
@@ -157,10 +224,11 @@ def _write_results(output: Path, results: list[dict[str, Any]]) -> None:
     print(f"{len(results)} results in {output}")
 
 
-def _report(scores: Any, output: Path) -> None:
+def _tell(scores: "CocoScores", output: Path) -> None:
+    """COCO's numbers."""
     from anchor_detr_jax.evaluation.per_class import per_class_table
 
-    stats, per_class = (output.with_name(output.name + suffix) for suffix in _SCORES)
+    stats, per_class, _ = (output.with_name(output.name + suffix) for suffix in _SCORES)
     print(scores.summary)
     _write_json(stats, scores.stats)
     print(f"the 12 numbers in {stats}")
@@ -168,6 +236,33 @@ def _report(scores: Any, output: Path) -> None:
         print(per_class_table(scores.per_class))
         _write_json(per_class, [dataclasses.asdict(scores) for scores in scores.per_class])
         print(f"the AP of each category in {per_class}")
+
+
+def _tell_more(
+    results: list[dict[str, Any]],
+    truth: "CocoTruth",
+    scores: "CocoScores",
+    dataset: CocoDataset | None,
+) -> None:
+    """What was asked for beside COCO's numbers."""
+    from anchor_detr_jax.evaluation.box_arrays import box_arrays
+    from anchor_detr_jax.evaluation.report import evaluation_report
+    from anchor_detr_jax.evaluation.report_page import evaluation_page
+    from anchor_detr_jax.evaluation.voc_ap import score_voc
+
+    if _VOC.value:
+        voc, file = score_voc(box_arrays(results, truth)), Path(_OUTPUT.value + _SCORES[2])
+        print(voc)
+        _write_json(file, voc.to_json())
+        print(f"these, and those of each category, in {file}")
+    if _REPORT.value:
+        page, numbers = Path(_REPORT.value), Path(_REPORT.value + ".json")
+        report = evaluation_report(results, truth, scores)
+        images = {image.id: image for image in dataset.images} if dataset else {}
+        subtitle = f"{_CHECKPOINT.value or _RESULTS.value} on {truth.source}"
+        _write(page, evaluation_page(report, images, subtitle=subtitle))
+        _write_json(numbers, report.to_json())
+        print(f"a page for people in {page}, its numbers in {numbers}")
 
 
 def _nothing_to_score(annotations: Path, output: Path) -> str:
@@ -187,8 +282,12 @@ def _nothing_to_score(annotations: Path, output: Path) -> str:
 
 
 def _write_json(path: Path, content: Any) -> None:
+    _write(path, json.dumps(content))
+
+
+def _write(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(content))
+    unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
 
 

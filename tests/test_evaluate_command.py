@@ -128,6 +128,75 @@ def test_a_corrupt_picture_is_named_at_the_end(checkpoint, cache, tmp_path):
     assert evaluate(*scored).count("Average") == 12
 
 
+def test_a_report_of_results_with_pictures_and_pascal_voc_s_numbers(tmp_path):
+    annotations = DATA / "coco/annotations/instances_val2017.json"
+    content = json.loads(annotations.read_text())
+    results = [
+        {k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 0.9}
+        for a in content["annotations"][::2]
+    ]
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    output, page = tmp_path / "s.json", tmp_path / "page.html"
+    options = ["--results", tmp_path / "r.json", "--output", output, "--report", page]
+    truth = ["--annotations", annotations]
+    text = evaluate(*options, *truth, "--images", DATA / "coco/val2017", "--voc")
+    stats = json.loads((tmp_path / "s.json.stats.json").read_text())
+    numbers = json.loads((tmp_path / "page.html.json").read_text())
+    assert numbers["coco"]["AP"] == stats[0]
+    voc = json.loads((tmp_path / "s.json.voc.json").read_text())
+    assert voc["ap_all"] == numbers["voc"]["ap_all"]
+    assert f"over 11 points {voc['ap_11']:.3f}, over all points {voc['ap_all']:.3f}" in text
+    assert f"{page}, its numbers in {page}.json" in text
+    with_pictures = page.read_text()
+    assert with_pictures.count("image/jpeg") == len(numbers["worst_images"]) > 0
+    assert evaluate(*options, *truth).count("Average") == 12
+    assert "image/jpeg" not in page.read_text()
+    assert not (tmp_path / "s.json.voc.json").exists()  # it was of an earlier run
+    # The same by the data set's folder, whose only split that begins with val it is.
+    evaluate(*options, "--data", DATA / "coco")
+    assert len(page.read_text()) == pytest.approx(len(with_pictures), rel=0.01)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        *("page.html", "page.html.json", "r.json", "s.json", "s.json.stats.json")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--results=r.json"], "--results needs --annotations, or --data"),
+        (["--results=r.json", "--coco=a", "--data=b"], "say either --coco or --data"),
+        (["--coco=a", "--images=b"], "say either --coco or --data"),
+        (["--annotations=a", "--report=no/such/p.html"], "--report no/such/p.html: there is no"),
+    ],
+)
+def test_what_to_say_is_said(options, says, tmp_path):
+    assert says in evaluate(*options, "--output", tmp_path / "o.json", fails=True)
+
+
+def test_which_split_is_asked_for_if_no_name_begins_with_val(tmp_path):
+    (tmp_path / "coco/annotations").mkdir(parents=True)
+    for split in ("one", "two"):
+        (tmp_path / "coco" / split).symlink_to(DATA / "coco/val2017")
+        shutil.copy(
+            DATA / "coco/annotations/instances_val2017.json",
+            tmp_path / f"coco/annotations/instances_{split}.json",
+        )
+    (tmp_path / "r.json").write_text("[]")
+    options = ["--results", tmp_path / "r.json", "--data", tmp_path / "coco"]
+    says = evaluate(*options, "--output", tmp_path / "o.json", fails=True)
+    assert "--split is missing" in says
+    assert "has one, two" in says
+    assert "= 0.000" in evaluate(*options, "--split=two", "--output", tmp_path / "o.json")
+
+
+def test_a_report_needs_annotations_before_anything_is_detected(tmp_path):
+    annotations = tmp_path / "a.json"
+    annotations.write_text('{"images": [{"id": 1, "file_name": "000000005001.jpg"}]}')
+    data = ["--annotations", annotations, "--images", DATA / "coco/val2017"]
+    options = ["--checkpoint=nowhere", *data, "--output", tmp_path / "o.json", "--voc"]
+    assert "a.json has no annotations to score" in evaluate(*options, fails=True)
+
+
 def bad_results(content):
     return lambda folder: (folder / "results.json").write_text(content)
 

@@ -6,6 +6,8 @@ import io
 import json
 import shutil
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,9 +19,9 @@ from pycocotools.cocoeval import COCOeval
 from anchor_detr_jax.data.coco import read_coco, read_coco_split
 from anchor_detr_jax.evaluation.coco_ap import SCORERS, score_results
 from anchor_detr_jax.evaluation.per_class import ClassScores, per_class_table
-from anchor_detr_jax.evaluation.runner import detect_dataset, run_dataset
+from anchor_detr_jax.evaluation.runner import InterruptedRun, detect_dataset, run_dataset
 from anchor_detr_jax.evaluation.speed import BatchCost, run_speed
-from anchor_detr_jax.evaluation.truth import read_truth
+from anchor_detr_jax.evaluation.truth import CocoTruth, read_truth
 from anchor_detr_jax.postprocess import best_detections
 from anchor_detr_jax.structures import Outputs
 
@@ -129,6 +131,29 @@ def test_area_and_iscrowd_may_be_left_out(tmp_path):
     assert without.annotations == with_both.annotations
 
 
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_difficult_boxes_are_kept_and_mean_nothing_to_coco(tmp_path, scorer):
+    truth, results = random_set(3)
+    stats = []
+    for difficult in (0, 1):
+        for annotation in truth["annotations"][::2]:
+            annotation["difficult"] = difficult
+        (tmp_path / "a.json").write_text(json.dumps(truth))
+        loaded = read_truth(tmp_path / "a.json")
+        assert [a["difficult"] for a in loaded.annotations[:4]] == [difficult, 0, difficult, 0]
+        stats.append(score_results(results, loaded, scorer=scorer).stats)
+    assert stats[0] == stats[1]
+
+
+def test_the_numbers_by_name():
+    named = score_results(json.loads(RESULTS.read_text()), TRUTH).named
+    np.testing.assert_allclose([named["AP75"], named["AR at 1"]], [PUBLISHED[2], PUBLISHED[6]])
+    small = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 9, 9], "area": 81}
+    truth = CocoTruth(Path("x"), [1], {1: "a"}, [small | {"id": 1, "iscrowd": 0, "difficult": 0}])
+    named = score_results([], truth).named
+    assert (named["AP small"], named["AP large"]) == (0.0, None)
+
+
 def test_a_scorer_that_is_not_there(monkeypatch):
     with pytest.raises(ValueError, match="no scorer 'cocoeval', only pycocotools, hotcoco"):
         score_results([], TRUTH, scorer="cocoeval")
@@ -205,7 +230,8 @@ def test_annotations_without_truth(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"categories": None}, "needs categories with id and name"),
+        ({"categories": None}, "categories are no list"),
+        ({"categories": [{"id": 1}]}, "needs categories with id and name"),
         ({"annotations": [{"image_id": 1, "category_id": 1}]}, "annotation 0 of .*KeyError 'bbox'"),
         ({"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1]}]}, "bbox of 1 numbers"),
         ({"annotations": {"1": 2}}, "no COCO annotation file"),
@@ -282,6 +308,25 @@ def test_a_corrupt_picture_is_named_and_costs_no_other_its_results(narrow, tmp_p
     np.testing.assert_allclose(*scores, atol=1e-5)
     with pytest.raises(ValueError, match=broken.path.name):
         detect_dataset(narrow, dataset, short_side=96, long_side=160)
+
+
+def test_ctrl_c_keeps_what_was_found(narrow):
+    dataset = read_coco_split(DATA / "coco", "val2017")
+    sides = {"short_side": 96, "long_side": 160}
+    whole = run_dataset(narrow, dataset, **sides).results
+
+    def interrupt() -> bytes:
+        raise KeyboardInterrupt
+
+    *first, last = dataset.images
+    stopped = replace(dataset, images=[*first, replace(last, encoded=interrupt)])
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run_dataset(narrow, stopped, **sides)
+    run = caught.value.run
+    assert isinstance(caught.value, InterruptedRun)
+    # Some were done, others waited for more of their shape, or were on their way.
+    assert run.results == whole[: len(run.results)]
+    assert 0 < run.speed.images == len({r["image_id"] for r in run.results}) < 5
 
 
 def test_speed_counts_compilation_and_padding(narrow):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -23,7 +25,13 @@ from anchor_detr_jax.evaluation.truth import (
     whole_number,
 )
 
-__all__ = ["SCORERS", "CocoScores", "check_scorer", "score_results"]
+__all__ = ["SCORERS", "STATS", "CocoScores", "check_scorer", "checked_results", "score_results"]
+
+STATS = (
+    *("AP", "AP50", "AP75", "AP small", "AP medium", "AP large"),
+    *("AR at 1", "AR at 10", "AR at 100", "AR small", "AR medium", "AR large"),
+)
+"""What COCO's 12 numbers are called, in their order."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +43,28 @@ class CocoScores:
             medium, large (at 100). -1 where there is nothing to find.
         summary: the same as pycocotools prints them.
         per_class: AP of each category, in the order of their ids.
+        precision: with the 100 best detections of each category in each image, at IoU 0.50 to 0.95
+            and recall 0.00 to 1.00, of each category in the order of their ids, of all, small,
+            medium and large boxes; -1 where there is nothing to find.
     """
 
     stats: list[float]
     summary: str
     per_class: list[ClassScores]
+    precision: Float[np.ndarray, "iou recall category area"]
 
     @property
     def ap(self) -> float:
         """AP over IoU 0.50 to 0.95."""
         return self.stats[0]
+
+    @property
+    def named(self) -> dict[str, float | None]:
+        """The 12 numbers by their names; None where there is nothing to find."""
+        return {
+            name: None if value == -1 else value
+            for name, value in zip(STATS, self.stats, strict=True)
+        }
 
 
 def score_results(
@@ -68,13 +88,14 @@ def score_results(
     check_scorer(scorer)
     truth = annotations if isinstance(annotations, CocoTruth) else read_truth(annotations)
     evaluation: Any = COCOeval(iouType="bbox")
-    evaluation.eval = SCORERS[scorer](truth, _checked(results, truth))
+    evaluation.eval = SCORERS[scorer](truth, checked_results(results, truth))
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         evaluation.summarize()
     return CocoScores(
         stats=[float(x) for x in evaluation.stats],
         summary=printed.getvalue().rstrip("\n"),
         per_class=scores_per_class(evaluation.eval["precision"], truth),
+        precision=np.asarray(evaluation.eval["precision"])[..., -1],
     )
 
 
@@ -137,8 +158,12 @@ def _as_coco(truth: CocoTruth) -> dict[str, Any]:
     }
 
 
-def _checked(results: Sequence[Any], truth: CocoTruth) -> list[dict[str, Any]]:
-    """Copies of the results that count."""
+def checked_results(results: Sequence[Any], truth: CocoTruth) -> list[dict[str, Any]]:
+    """Copies of the results that count: those of the truth's categories.
+
+    Raises:
+        ValueError: if a result is malformed, or of an image that is not in the truth.
+    """
     images, counting = set(truth.image_ids), []
     for i, result in enumerate(results):
         try:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from anchor_detr_jax.evaluation.truth import CocoTruth
 
-__all__ = ["ClassScores", "per_class_table", "scores_per_class"]
+__all__ = ["ClassScores", "mean_precision", "per_class_table", "scores_per_class"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def scores_per_class(
         ClassScores(
             id=category_id,
             name=truth.categories[category_id],
-            ap=_mean(precision[:, :, column, 0, -1]),
-            ap50=_mean(precision[0, :, column, 0, -1]),
+            ap=mean_precision(precision[:, :, column, 0, -1]),
+            ap50=mean_precision(precision[0, :, column, 0, -1]),
             boxes=boxes[category_id],
         )
         for column, category_id in enumerate(sorted(truth.categories))
@@ -67,7 +67,8 @@ def per_class_table(classes: Sequence[ClassScores]) -> str:
     return "\n".join(lines)
 
 
-def _mean(precision: np.ndarray) -> float | None:
+def mean_precision(precision: Float[np.ndarray, "*axes"]) -> float | None:
+    """Average precision, of a part of what pycocotools accumulates; None with nothing to find."""
     known = precision[precision > -1]
     return float(known.mean()) if known.size else None
 

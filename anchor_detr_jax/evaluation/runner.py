@@ -15,11 +15,11 @@ from anchor_detr_jax.data.batching import PreparedImage, in_threads, prepare
 from anchor_detr_jax.data.buckets import inference_buckets
 from anchor_detr_jax.data.coco import CocoDataset, CocoImage
 from anchor_detr_jax.detector import Detector
-from anchor_detr_jax.devices import unbatched
+from anchor_detr_jax.devices import DetectedBatch, unbatched
 from anchor_detr_jax.evaluation.speed import BatchCost, RunSpeed, batch_cost, run_speed
 from anchor_detr_jax.structures import RankedDetections
 
-__all__ = ["DatasetRun", "detect_dataset", "run_dataset"]
+__all__ = ["DatasetRun", "InterruptedRun", "detect_dataset", "run_dataset"]
 
 _DETECTIONS = 100
 """What COCO's AP looks at, and what the reference reports, for each image."""
@@ -42,6 +42,18 @@ class DatasetRun:
     results: list[dict[str, Any]]
     unreadable: list[str]
     speed: RunSpeed
+
+
+class InterruptedRun(KeyboardInterrupt):
+    """Ctrl-C, with what had been found until then.
+
+    Attributes:
+        run: the part of the run that was done.
+    """
+
+    def __init__(self, run: DatasetRun):
+        super().__init__()
+        self.run = run
 
 
 def detect_dataset(
@@ -92,33 +104,54 @@ def run_dataset(
         long_side: unless their long side would be longer than this.
         batch_size: images at a time, over all devices; the numbers do not depend on it.
         progress: show a progress bar.
+
+    Raises:
+        InterruptedRun: at Ctrl-C; it has what was found.
     """
-    started = time.perf_counter()
-    unreadable: list[str] = []
+    gathered = _Gathered(dataset, detector.categories.ids)
     prepared = partial(_prepared, short_side=short_side, long_side=long_side)
     batches = detector.detect_batches(
-        _readable(in_threads(prepared, enumerate(dataset.images)), unreadable),
+        _readable(in_threads(prepared, enumerate(dataset.images)), gathered.unreadable),
         buckets=inference_buckets(short_side, long_side),
         batch_size=batch_size,
         top_k=_DETECTIONS,
         columns=np.ones(len(detector.categories), bool),
     )
-    found: dict[int, list[dict[str, Any]]] = {}
-    costs: list[BatchCost] = []
     with tqdm(
         total=len(dataset.images), unit=" images", bar_format=_BAR, disable=not progress
     ) as bar:
-        for batch in batches:
-            for index, best in unbatched(batch):
-                image_id = dataset.images[index].id
-                found[index] = _to_coco(best, image_id, detector.categories.ids)
-            costs.append(batch_cost(batch))
-            bar.update(len(batch.batch.indices))
-    return DatasetRun(
-        results=[result for index in sorted(found) for result in found[index]],
-        unreadable=unreadable,
-        speed=run_speed(len(found), time.perf_counter() - started, costs),
-    )
+        try:
+            for batch in batches:
+                gathered.add(batch)
+                bar.update(len(batch.batch.indices))
+        except KeyboardInterrupt:
+            raise InterruptedRun(gathered.run()) from None
+    return gathered.run()
+
+
+class _Gathered:
+    """What a run has come to, from now on."""
+
+    def __init__(self, dataset: CocoDataset, category_ids: tuple[int, ...]):
+        self.dataset, self.category_ids = dataset, category_ids
+        self.unreadable: list[str] = []
+        self._started = time.perf_counter()
+        self._found: dict[int, list[dict[str, Any]]] = {}
+        self._costs: list[BatchCost] = []
+
+    def add(self, batch: DetectedBatch) -> None:
+        for index, best in unbatched(batch):
+            image_id = self.dataset.images[index].id
+            self._found[index] = _to_coco(best, image_id, self.category_ids)
+        self._costs.append(batch_cost(batch))
+
+    def run(self) -> DatasetRun:
+        seconds = time.perf_counter() - self._started
+        return DatasetRun(
+            results=[result for index in sorted(self._found) for result in self._found[index]],
+            unreadable=self.unreadable,
+            speed=run_speed(len(self._found), seconds, self._costs),
+        )
 
 
 def _prepared(

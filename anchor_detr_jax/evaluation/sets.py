@@ -2,49 +2,72 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import tempfile
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from anchor_detr_jax.data.coco import (
-    CocoDataset,
-    CocoImage,
-    read_annotation_file,
-    read_coco_split,
-)
-from anchor_detr_jax.data.tfds_folder import TfdsPictures, is_tfds_folder, write_coco_annotations
+from anchor_detr_jax.data.annotations import FaultList, columns_of, sound_pictures
+from anchor_detr_jax.data.categories import Categories
+from anchor_detr_jax.data.coco import CocoDataset, CocoImage, read_coco_split
+from anchor_detr_jax.data.coco_content import coco_content
+from anchor_detr_jax.data.layout import data_format, read_records
+from anchor_detr_jax.data.records import SplitRecords
+from anchor_detr_jax.data.splits import share_of
 from anchor_detr_jax.evaluation.truth import CocoTruth, read_truth
 
 __all__ = ["read_evaluation_set"]
 
 
-def read_evaluation_set(root: str | Path, split: str) -> tuple[CocoDataset, CocoTruth]:
-    """The pictures of a split and what there is to find in them, crowd boxes included.
+def read_evaluation_set(
+    root: str | Path, split: str, *, columns: Categories | None = None, on_bad: str = "stop"
+) -> tuple[CocoDataset, CocoTruth]:
+    """The pictures of a split and what there is to find in them.
+
+    Crowd boxes are among it, boxes that VOC calls difficult, and those without an area.
 
     Args:
-        root: a folder in COCO's layout, or one that `scripts/prepare_tfds.py` wrote.
-        split: such as `val2017`.
+        root: a folder in any layout that `data_format` knows.
+        split: one of `split_names`, such as `val2017`, or a share of it as in `data/splits.py`.
+        columns: the categories of the detector that is measured. Categories of VOC and YOLO
+            folders, which have names but no ids of their own, get the ids of these; what the
+            detector does not know, an id that it does not have.
+        on_bad: "stop" at annotations and pictures with a fault, or "skip" them; a whole split of
+            a COCO folder is read as it is, and has to be sound.
 
     Raises:
-        ValueError: if there is no such split, or it has no annotations.
+        ValueError: if there is no such split, it has no annotations, or for faults.
         OSError: if a file cannot be read.
     """
     root = Path(root)
-    if not is_tfds_folder(root):
+    if data_format(root) == "coco" and share_of(split)[1] is None:
         dataset = read_coco_split(root, split)
         return dataset, read_truth(dataset.annotations)
+    records = read_records(root, split)
+    column_of, faults = columns_of(records, None), FaultList(records.source, on_bad)
+    pictures = sound_pictures(records, faults, known=column_of.__contains__)
+    faults.settled()
+    ids = _ids(records, columns)
+    content = coco_content(
+        pictures,
+        {id_: str(name) for id_, name in zip(ids, records.categories.names, strict=True)},
+        {category: ids[column] for category, column in column_of.items()},
+    )
+    if not content["annotations"]:
+        raise ValueError(f"{records.source} has no boxes in {split} to find")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"instances_{split}.json"
-        write_coco_annotations(root, split, file)
-        images, truth = read_annotation_file(file)["images"], read_truth(file)
-    names = tuple(image["file_name"] for image in images)
-    pictures = TfdsPictures(root, split, names=names, numbers=np.arange(len(images)))
-    return CocoDataset(
-        [
-            CocoImage(image["id"], Path(pictures.name(i)), partial(pictures.encoded, i))
-            for i, image in enumerate(images)
-        ],
-        annotations=truth.source,
-    ), truth
+        file = Path(folder) / "truth.json"
+        file.write_text(json.dumps(content), encoding="utf-8")
+        truth = dataclasses.replace(read_truth(file), source=Path(records.source))
+    images = [CocoImage(p.record.id, p.record.path, p.record.encoded) for p in pictures]
+    return CocoDataset(images, annotations=truth.source), truth
+
+
+def _ids(records: SplitRecords, columns: Categories | None) -> list[int]:
+    """The id that each of the data set's categories is scored under."""
+    own = records.categories
+    if columns is None or not records.by_name:
+        return list(own.ids)
+    known = {name: id_ for name, id_ in zip(columns.names, columns.ids, strict=True) if name}
+    free = max(columns.ids) + 1
+    return [known.get(str(name), free + i) for i, name in enumerate(own.names)]

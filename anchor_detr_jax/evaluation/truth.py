@@ -29,9 +29,9 @@ class CocoTruth:
         image_ids: all images, those with nothing in them too.
         categories: their names by their ids.
         annotations: of these images and categories: `id`, `image_id`, `category_id`, `bbox`
-            [x, y, w, h] in pixels, `area`, `iscrowd`. The ids are counted from 1, whatever the
-            file says: pycocotools takes a detection that matches an annotation of id 0 for a
-            wrong one.
+            [x, y, w, h] in pixels, `area`, `iscrowd`, and `difficult`, which is Pascal VOC's and
+            means nothing to COCO's AP. The ids are counted from 1, whatever the file says:
+            pycocotools takes a detection that matches an annotation of id 0 for a wrong one.
     """
 
     source: Path
@@ -55,7 +55,8 @@ class CocoTruth:
 def read_truth(path: str | Path) -> CocoTruth:
     """Read and check an annotation file.
 
-    An annotation without `area` has its box's, one without `iscrowd` is none.
+    An annotation without `area` has its box's, one without `iscrowd` is none, one without
+    `difficult` is not.
 
     Raises:
         ValueError: if it is no annotation file, has no annotations, or one that is malformed.
@@ -120,4 +121,5 @@ def _checked(annotation: Mapping[str, Any], number: int) -> dict[str, Any]:
         "bbox": bbox,
         "area": float(annotation.get("area", bbox[2] * bbox[3])),
         "iscrowd": int(annotation.get("iscrowd", 0)),
+        "difficult": int(annotation.get("difficult", 0)),
     }
