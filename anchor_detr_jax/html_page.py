@@ -14,7 +14,16 @@ from PIL import Image
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Section", "figure_html", "html_page", "picture_html", "table_html", "text_html"]
+__all__ = [
+    "Section",
+    "columns_html",
+    "figure_html",
+    "heading_html",
+    "html_page",
+    "picture_html",
+    "table_html",
+    "text_html",
+]
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -22,14 +31,21 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; marg
   max-width: 1100px; padding: 1.5rem; }
 h1 { font-size: 1.7rem; margin: 0 0 .2rem; }
 h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ddd; }
+h3 { font-size: 1.05rem; margin: 1.6rem 0 .3rem; overflow-wrap: anywhere; }
 p { margin: .5rem 0; max-width: 75ch; overflow-wrap: anywhere; }
 img { display: block; max-width: 100%; height: auto; margin: .8rem 0; }
 .table { overflow-x: auto; }
 table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .8rem; text-align: left; border-bottom: 1px solid #e4e4e4;
-  vertical-align: top; overflow-wrap: anywhere; }
+  vertical-align: top; overflow-wrap: anywhere; min-width: 5.5rem; }
 th { background: #f5f5f5; white-space: nowrap; }
-td.number, th.number { text-align: right; white-space: nowrap; }
+td.number, th.number { text-align: right; white-space: nowrap; min-width: 0; }
+.columns { columns: 2 420px; column-gap: 1.2rem; }
+.columns > * { break-inside: avoid; margin: 0 auto .8rem; }
+.mark { font-size: .8rem; font-weight: 600; padding: .1rem .5rem; border-radius: .6rem;
+  margin-right: .5rem; color: #fff; background: #5a6570; }
+.mark.error { background: #b3261e; }
+.mark.warning { background: #8a5a00; }
 .subtitle { color: #555; margin-top: 0; }
 """
 
@@ -67,6 +83,22 @@ def html_page(title: str, sections: Sequence[Section], *, subtitle: str = "") ->
 def text_html(text: str) -> str:
     """A paragraph of plain text."""
     return f"<p>{html.escape(text)}</p>"
+
+
+def heading_html(text: str, *, mark: str = "") -> str:
+    """A heading within a section.
+
+    Args:
+        text: plain text.
+        mark: a word in colour before it; "error" and "warning" have colours of their own.
+    """
+    marked = f'<span class="mark {html.escape(mark)}">{html.escape(mark)}</span>' if mark else ""
+    return f"<h3>{marked}{html.escape(text)}</h3>"
+
+
+def columns_html(parts: Sequence[str]) -> str:
+    """Pieces of HTML in two columns, or in one where the page is narrow."""
+    return '<div class="columns">\n' + "\n".join(parts) + "\n</div>"
 
 
 def table_html(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
