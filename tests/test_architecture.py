@@ -13,7 +13,7 @@ PACKAGE = ROOT / "anchor_detr_jax"
 # From the bottom up; docs/architecture.md explains. A module imports from rows above its own, and
 # from its own package.
 LAYERS = [
-    {"structures", "boxes", "command", "html_page", "variable_names"},
+    {"structures", "boxes", "command", "html_page", "plot_style", "variable_names"},
     {"layers", "data", "losses", "matcher", "postprocess", "visualize"},
     {"backbones", "devices"},
     {"models"},

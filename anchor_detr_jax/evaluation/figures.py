@@ -6,7 +6,6 @@ They are small, with letters to match, so that two stand side by side and one fi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +23,7 @@ from anchor_detr_jax.evaluation.thresholds import (
     OperatingPoint,
     ScoreCounts,
 )
+from anchor_detr_jax.plot_style import COLOURS, INK, plain_axes, plain_text
 
 __all__ = [
     "calibration_figure",
@@ -36,10 +36,7 @@ __all__ = [
     "threshold_figure",
 ]
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f4f24", "#555555")
-"""Colours that people who see few colours tell apart too (M. Okabe and K. Ito, 2002), and more."""
-
-_INK, _PALE, _OTHERS = "#333333", "#d9d9d9", "#bbbbbb"
+_OTHERS = "#bbbbbb"
 _DRAWN_IOUS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
 _LONGEST_NAME = 20
 
@@ -47,7 +44,7 @@ _LONGEST_NAME = 20
 def mean_curves_figure(curves: PrecisionRecall) -> Figure:
     """Precision over recall at several IoUs, as means of all categories."""
     figure, axes = _figure("mean of all categories")
-    for colour, iou in zip(_COLOURS, _DRAWN_IOUS, strict=False):
+    for colour, iou in zip(COLOURS, _DRAWN_IOUS, strict=False):
         if iou in curves.mean:
             label = f"IoU {iou:.2f}: AP {curves.mean[iou].mean():.3f}"
             axes.plot(curves.recall, curves.mean[iou], color=colour, linewidth=1.8, label=label)
@@ -63,12 +60,12 @@ def category_curves_figure(curves: PrecisionRecall) -> Figure:
     """
     figure, axes = _figure("each category at IoU 0.50")
     ranked = sorted(curves.per_class.items(), key=lambda item: -item[1].mean())
-    many = len(ranked) > len(_COLOURS)
+    many = len(ranked) > len(COLOURS)
     for _, curve in ranked[4:-4] if many else ():
         axes.plot(curves.recall, curve, color=_OTHERS, linewidth=0.6)
     named = [*ranked[:4], *ranked[-4:]] if many else ranked
-    for colour, (name, curve) in zip(_COLOURS, named, strict=False):
-        label = f"{_plain(name)}: AP {curve.mean():.3f}"
+    for colour, (name, curve) in zip(COLOURS, named, strict=False):
+        label = f"{plain_text(name, longest=_LONGEST_NAME)}: AP {curve.mean():.3f}"
         axes.plot(curves.recall, curve, color=colour, linewidth=1.5, label=label)
     _share_axes(axes, "recall", "precision")
     _legend(figure, axes, beneath=True)
@@ -100,11 +97,11 @@ def threshold_figure(scores: ScoreCounts, best: OperatingPoint) -> Figure:
         "recall": [point.recall for point in points],
         "F1": [point.f1 for point in points],
     }
-    for colour, (name, values) in zip(_COLOURS, curves.items(), strict=False):
+    for colour, (name, values) in zip(COLOURS, curves.items(), strict=False):
         values = [np.nan if value is None else value for value in values]
         axes.plot(THRESHOLDS, values, color=colour, linewidth=1.8, label=name)
     chosen = f"threshold {best.threshold:.2f}"
-    axes.axvline(best.threshold, color=_INK, linestyle="--", linewidth=1, label=chosen)
+    axes.axvline(best.threshold, color=INK, linestyle="--", linewidth=1, label=chosen)
     _share_axes(axes, "threshold", "")
     _legend(figure, axes, beneath=True)
     return figure
@@ -117,7 +114,7 @@ def score_figure(scores: ScoreCounts) -> Figure:
     """
     figure, axes = _figure("detections by score")
     parts = {"right": scores.right, "wrong": scores.wrong}
-    for colour, (name, counts) in zip(_COLOURS, parts.items(), strict=False):
+    for colour, (name, counts) in zip(COLOURS, parts.items(), strict=False):
         bins = np.add.reduceat(counts, np.arange(0, 100, 5))
         look = {"color": colour, "linewidth": 1.8, "label": f"{name}: {counts.sum():,}"}
         axes.stairs(np.maximum(bins, 0.5), np.arange(21) / 20, baseline=0.5, **look)
@@ -126,8 +123,8 @@ def score_figure(scores: ScoreCounts) -> Figure:
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_formatter(EngFormatter(sep=""))
     axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("score, in bins of 0.05", color=_INK, fontsize=11)
-    _plain_axes(axes, grid="y")
+    axes.set_xlabel("score, in bins of 0.05", color=INK, fontsize=11)
+    plain_axes(axes, grid="y")
     _legend(figure, axes)
     return figure
 
@@ -135,9 +132,9 @@ def score_figure(scores: ScoreCounts) -> Figure:
 def calibration_figure(calibration: Calibration) -> Figure:
     """What share of the detections with about the same score is right."""
     figure, axes = _figure("share that is right, by score")
-    axes.plot([0, 1], [0, 1], color=_INK, linestyle="--", linewidth=1, label="as the score says")
+    axes.plot([0, 1], [0, 1], color=INK, linestyle="--", linewidth=1, label="as the score says")
     if calibration.error is not None:
-        look = {"color": _COLOURS[0], "marker": "o", "markersize": 5, "linewidth": 1.5}
+        look = {"color": COLOURS[0], "marker": "o", "markersize": 5, "linewidth": 1.5}
         label = f"as it is, {calibration.error:.3f} off"
         axes.plot(calibration.score, calibration.precision, label=label, **look)
     _share_axes(axes, "score, mean of each tenth", "")
@@ -155,12 +152,12 @@ def size_figure(sizes: Sequence[SizeScores]) -> Figure:
     }
     for i, (name, values) in enumerate(measures.items()):
         places = np.arange(len(sizes)) + 0.27 * (i - 1)
-        bars = axes.bar(places, [v or 0 for v in values], 0.25, color=_COLOURS[i], label=name)
+        bars = axes.bar(places, [v or 0 for v in values], 0.25, color=COLOURS[i], label=name)
         texts = ["-" if v is None else f"{v:.2f}" for v in values]
-        axes.bar_label(bars, texts, fontsize=9, color=_INK, padding=2)
+        axes.bar_label(bars, texts, fontsize=9, color=INK, padding=2)
     axes.set_xticks(range(len(sizes)), [f"{s.name}\n{s.boxes:,} boxes" for s in sizes])
     axes.set_ylim(0, 1.09)
-    _plain_axes(axes, grid="y")
+    plain_axes(axes, grid="y")
     _legend(figure, axes, beneath=True)
     return figure
 
@@ -169,7 +166,7 @@ def _figure(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5, 3.9), layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.set_title(title, color=_INK, fontsize=12, fontweight="bold", loc="left")
+    axes.set_title(title, color=INK, fontsize=12, fontweight="bold", loc="left")
     return figure, axes
 
 
@@ -178,29 +175,21 @@ def _bars(
 ) -> None:
     """Bars that lie, the first on top, with what they say at their ends."""
     names = [kind.name for kind in kinds]
-    bars = axes.barh(names, values, color=_COLOURS[: len(names)], height=0.7)
-    axes.bar_label(bars, texts, fontsize=10, color=_INK, padding=3)
+    bars = axes.barh(names, values, color=COLOURS[: len(names)], height=0.7)
+    axes.bar_label(bars, texts, fontsize=10, color=INK, padding=3)
     axes.invert_yaxis()
     axes.set_xlim(min(0.0, 1.25 * min(values)), 1.25 * max(*values, 1e-3))
     axes.locator_params(axis="x", nbins=5)
-    _plain_axes(axes, grid="x")
+    plain_axes(axes, grid="x")
 
 
 def _share_axes(axes: Axes, x: str, y: str) -> None:
     """Both from 0 to 1, and a little more so that lines at the edge are seen."""
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.05)
-    axes.set_xlabel(x, color=_INK, fontsize=11)
-    axes.set_ylabel(y, color=_INK, fontsize=11)
-    _plain_axes(axes, grid="both")
-
-
-def _plain_axes(axes: Axes, *, grid: Literal["x", "y", "both"]) -> None:
-    axes.tick_params(labelsize=10, colors=_INK)
-    axes.grid(axis=grid, color=_PALE, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.set_xlabel(x, color=INK, fontsize=11)
+    axes.set_ylabel(y, color=INK, fontsize=11)
+    plain_axes(axes, grid="both")
 
 
 def _legend(figure: Figure, axes: Axes, *, beneath: bool = False) -> None:
@@ -208,13 +197,7 @@ def _legend(figure: Figure, axes: Axes, *, beneath: bool = False) -> None:
         return
     if beneath:
         figure.legend(
-            loc="outside lower center", ncols=2, fontsize=9, labelcolor=_INK, frameon=False
+            loc="outside lower center", ncols=2, fontsize=9, labelcolor=INK, frameon=False
         )
     else:
-        axes.legend(fontsize=10, labelcolor=_INK, framealpha=0.85, edgecolor="none")
-
-
-def _plain(name: str) -> str:
-    """A name as a label: "$" begins a formula, "_" a label that is hidden; long ones are cut."""
-    short = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-    return ("\u00a0" if short.startswith("_") else "") + short.replace("$", r"\$")
+        axes.legend(fontsize=10, labelcolor=INK, framealpha=0.85, edgecolor="none")

@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from anchor_detr_jax.data.categories import Categories
 from anchor_detr_jax.inspection.statistics import SplitStatistics
+from anchor_detr_jax.plot_style import COLOURS, INK, plain_axes, plain_text
 
 __all__ = [
     "box_aspects_figure",
@@ -23,11 +24,6 @@ __all__ = [
     "classes_figure",
     "picture_sizes_figure",
 ]
-
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f4f24", "#555555")
-"""Colours that people who see few colours tell apart too (M. Okabe and K. Ito, 2002), and more."""
-
-_INK, _PALE = "#333333", "#d9d9d9"
 
 _MOST_CLASSES = 40
 """Of more, the commonest and the rarest are drawn."""
@@ -59,13 +55,15 @@ def classes_figure(splits: Sequence[SplitStatistics], categories: Categories) ->
     for i, (split, count) in enumerate(zip(splits, counts, strict=True)):
         places = rows - 0.4 + (i + 0.5) * thick
         values = [count[name] for name in names]
-        bars = axes.barh(places, values, thick * 0.92, color=_colour(i), label=_plain(split.name))
-        axes.bar_label(bars, [f"{v:,}" for v in values], padding=3, fontsize=8, color=_INK)
-    axes.set_yticks(rows, [_shortened(name) for name in names])
+        bars = axes.barh(
+            places, values, thick * 0.92, color=_colour(i), label=plain_text(split.name)
+        )
+        axes.bar_label(bars, [f"{v:,}" for v in values], padding=3, fontsize=8, color=INK)
+    axes.set_yticks(rows, [plain_text(name, longest=_LONGEST_NAME) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.set_xlabel("boxes", color=_INK, fontsize=9)
+    axes.set_xlabel("boxes", color=INK, fontsize=9)
     axes.grid(axis="y", visible=False)
     return _with_legend(figure, axes, splits)
 
@@ -77,15 +75,15 @@ def box_sizes_figure(splits: Sequence[SplitStatistics]) -> Figure:
     _shares(axes, splits, lambda split: np.sqrt(split.sides_px.prod(axis=1)), edges)
     axes.set_xscale("log")
     for border in _COCO_BORDERS:
-        axes.axvline(border, color=_INK, linewidth=1, linestyle=":")
+        axes.axvline(border, color=INK, linewidth=1, linestyle=":")
     for x, name in zip((14, 55, 230), ("small", "medium", "large"), strict=True):
         axes.text(x, 0.97, name, transform=axes.get_xaxis_transform(), ha="center", va="top",
-                  fontsize=9, color=_INK)  # fmt: skip
+                  fontsize=9, color=INK)  # fmt: skip
     axes.set_xlim(edges[0], edges[-1])
     axes.xaxis.set_major_locator(FixedLocator(_SIZES))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("square root of the area in pixels", color=_INK, fontsize=9)
+    axes.set_xlabel("square root of the area in pixels", color=INK, fontsize=9)
     return _with_legend(figure, axes, splits)
 
 
@@ -98,7 +96,7 @@ def box_aspects_figure(splits: Sequence[SplitStatistics]) -> Figure:
     axes.xaxis.set_major_locator(FixedLocator(list(_ASPECTS)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticklabels(_ASPECTS.values())
-    axes.set_xlabel("width : height", color=_INK, fontsize=9)
+    axes.set_xlabel("width : height", color=INK, fontsize=9)
     return _with_legend(figure, axes, splits)
 
 
@@ -113,8 +111,8 @@ def box_shapes_figure(splits: Sequence[SplitStatistics]) -> Figure:
         _scatter(axes, shares[:, 0], shares[:, 1], i, split)
     axes.set_xlim(0, 1.03)
     axes.set_ylim(0, 1.03)
-    axes.set_xlabel("width", color=_INK, fontsize=9)
-    axes.set_ylabel("height", color=_INK, fontsize=9)
+    axes.set_xlabel("width", color=INK, fontsize=9)
+    axes.set_ylabel("height", color=INK, fontsize=9)
     return _with_legend(figure, axes, splits)
 
 
@@ -126,12 +124,12 @@ def picture_sizes_figure(splits: Sequence[SplitStatistics]) -> Figure:
         sizes, counts = np.unique(hw, axis=0, return_counts=True)
         area = (18 + 240 * counts / max(1, counts.max(initial=1))) / (1 + i)  # all are to be seen
         axes.scatter(sizes[:, 1], sizes[:, 0], area, color=_colour(i), alpha=0.6, linewidths=0,
-                     label=_plain(split.name))  # fmt: skip
+                     label=plain_text(split.name))  # fmt: skip
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.margins(0.08)
-    axes.set_xlabel("width in pixels", color=_INK, fontsize=9)
-    axes.set_ylabel("height in pixels", color=_INK, fontsize=9)
+    axes.set_xlabel("width in pixels", color=INK, fontsize=9)
+    axes.set_ylabel("height in pixels", color=INK, fontsize=9)
     return _with_legend(figure, axes, splits)
 
 
@@ -143,7 +141,7 @@ def boxes_per_picture_figure(splits: Sequence[SplitStatistics]) -> Figure:
     edges = np.arange(0, most + step + 1, step) - 0.5
     _shares(axes, splits, lambda split: split.per_picture, edges, of="pictures")
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    axes.set_xlabel("boxes", color=_INK, fontsize=9)
+    axes.set_xlabel("boxes", color=INK, fontsize=9)
     return _with_legend(figure, axes, splits)
 
 
@@ -152,12 +150,8 @@ def _figure(title: str, *, height: float = 3.2) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(5.2, height), layout=layout)
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.set_title(title, color=_INK, fontsize=11, fontweight="bold", loc="left")
-    axes.tick_params(labelsize=9, colors=_INK)
-    axes.grid(color=_PALE, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.set_title(title, color=INK, fontsize=11, fontweight="bold", loc="left")
+    plain_axes(axes, letters=9)
     return figure, axes
 
 
@@ -175,20 +169,20 @@ def _shares(
         if len(values):
             counts, _ = np.histogram(values, edges)
             axes.stairs(100 * counts / len(values), edges, color=_colour(i), linewidth=1.8,
-                        fill=len(splits) == 1, label=_plain(split.name))  # fmt: skip
+                        fill=len(splits) == 1, label=plain_text(split.name))  # fmt: skip
     axes.set_ylim(0, 1.18 * axes.dataLim.y1 if axes.patches else 1)
-    axes.set_ylabel(f"% of the {of}", color=_INK, fontsize=9)
+    axes.set_ylabel(f"% of the {of}", color=INK, fontsize=9)
 
 
 def _scatter(axes: Axes, x: np.ndarray, y: np.ndarray, i: int, split: SplitStatistics) -> None:
     alpha = float(np.clip(60 / max(1, len(x)) ** 0.5, 0.08, 0.6))
-    axes.scatter(x, y, 9, color=_colour(i), alpha=alpha, linewidths=0, label=_plain(split.name),
+    axes.scatter(x, y, 9, color=_colour(i), alpha=alpha, linewidths=0, label=plain_text(split.name),
                  rasterized=True)  # fmt: skip
 
 
 def _with_legend(figure: Figure, axes: Axes, splits: Sequence[SplitStatistics]) -> Figure:
     if len(splits) > 1 and axes.get_legend_handles_labels()[0]:
-        look = {"fontsize": 9, "labelcolor": _INK, "framealpha": 0.85, "edgecolor": "none"}
+        look = {"fontsize": 9, "labelcolor": INK, "framealpha": 0.85, "edgecolor": "none"}
         legend = axes.legend(**look)
         for handle in filter(None, legend.legend_handles):
             handle.set_alpha(1)
@@ -202,13 +196,4 @@ def _thinned(rows: np.ndarray) -> np.ndarray:
 
 
 def _colour(i: int) -> str:
-    return _COLOURS[i % len(_COLOURS)]
-
-
-def _shortened(name: str) -> str:
-    return _plain(name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…")
-
-
-def _plain(text: str) -> str:
-    """Text that Matplotlib shows as it is: "$" begins a formula, "_" a label that is hidden."""
-    return ("\u00a0" if text.startswith("_") else "") + text.replace("$", r"\$")
+    return COLOURS[i % len(COLOURS)]

@@ -94,8 +94,10 @@ def _explained(error: Exception) -> str | None:
     )
 
 
-def _jax_error(error: BaseException | None) -> jax.errors.JaxRuntimeError | None:
+def _jax_error(error: BaseException | None) -> Exception | None:
     """What JAX said, be it the cause of another error: a checkpoint, too, needs all hosts."""
-    while error is not None and not isinstance(error, jax.errors.JaxRuntimeError):
+    while error is not None:
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            return error
         error = error.__cause__
-    return error
+    return None
