@@ -14,7 +14,7 @@ import signal
 import sys
 import weakref
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class ReadingConfig:
     threads: int = 4
     prefetch: int = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in (("workers", 0), ("threads", 1), ("prefetch", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, and must be at least {least}")
@@ -63,15 +63,15 @@ class TrainingBatch:
         targets: padded to the data set's number of targets.
         names: of the pictures, for messages; "" for what only fills up the batch.
         unreadable: a message for each picture that was left out.
-        waste: share of the pixels that are padding.
+        waste: share of the whole batch's pixels that are padding, as planned.
     """
 
     step: int
     images: Images
     targets: Targets
     names: list[str]
-    unreadable: list[str] = field(default_factory=list)
-    waste: float = 0.0
+    unreadable: list[str]
+    waste: float
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class BatchReader:
     host: int = 0
     hosts: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.on_bad not in ("stop", "skip"):
             raise ValueError(f"on_bad is {self.on_bad!r}, and must be 'stop' or 'skip'")
         if not 0 <= self.host < self.hosts:
@@ -179,7 +179,6 @@ class BatchReader:
             hw = (sample.image.height, sample.image.width)
             boxes[row, :n] = xyxy_to_fractions(sample.boxes_xyxy_px, hw)
             labels[row, :n], count[row], in_batch[row] = sample.labels, n, True
-        real = sum(image.shape[0] * image.shape[1] for image in pixels)
         names = [self.dataset.pictures.name(picture.index) for picture in mine]
         return TrainingBatch(
             step=planned.step,
@@ -187,7 +186,7 @@ class BatchReader:
             targets=Targets(boxes, labels, count, in_batch),
             names=names + [""] * (rows - len(names)),
             unreadable=unreadable,
-            waste=1 - real / (rows * planned.bucket[0] * planned.bucket[1]),
+            waste=planned.waste,
         )
 
 

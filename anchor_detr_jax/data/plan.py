@@ -35,12 +35,14 @@ class PlannedBatch:
         epoch: counted from 0.
         bucket: height and width that all of it is padded to.
         pictures: as many as the batch has, but for the last of an epoch, which may have fewer.
+        waste: share of the pixels that are padding.
     """
 
     step: int
     epoch: int
     bucket: tuple[int, int]
     pictures: tuple[Augmentation, ...]
+    waste: float
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Plan:
         planned = self._epoch(epoch)
         bucket, members = planned.batches[place]
         pictures = tuple(planned.augmented.picture(i) for i in members)
-        return PlannedBatch(step, epoch, bucket, pictures)
+        return PlannedBatch(step, epoch, bucket, pictures, self.waste(step, step + 1))
 
     def waste(self, first_step: int, last_step: int) -> float:
         """Share of pixels that are padding, over these steps, the last one left out."""

@@ -7,17 +7,15 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
 from anchor_detr_jax.checkpoint import DamagedCheckpointError, check_arrays, said_in_one_line
 from anchor_detr_jax.run_folder import (
@@ -32,6 +30,7 @@ from anchor_detr_jax.run_folder import (
     finished_steps,
     read_about,
 )
+from anchor_detr_jax.training.first_host import from_first_host
 from anchor_detr_jax.training.orbax_errors import quiet_orbax, system_error
 from anchor_detr_jax.training.state import TrainState
 from anchor_detr_jax.training.state_trees import by_tree, check_same_arrays, described, refilled
@@ -43,15 +42,15 @@ __all__ = ["RunCheckpoints", "RunDescription", "differences"]
 class RunCheckpoints:
     """The checkpoints of one run: the latest ones, and the best by AP.
 
-    On several hosts, all of them make one, and call the same methods. Later checkpoints than the
-    step that was restored or saved last do not count: they are damaged or given up, and removed
-    at the next save.
+    On several hosts, all of them make one, and call the same methods; what is there and whether it
+    is whole is for the first one to say. Later checkpoints than the step that was restored or saved
+    last do not count: they are damaged or given up, and removed at the next save.
 
     Attributes:
         earlier: what the folder says the run is; None for a new one.
     """
 
-    def __init__(self, folder: Path, description: RunDescription, *, keep: int = 2):
+    def __init__(self, folder: Path, description: RunDescription, *, keep: int = 2) -> None:
         """Open a run's folder, or begin one.
 
         Args:
@@ -65,27 +64,25 @@ class RunCheckpoints:
         """
         if keep < 1:
             raise ValueError(f"keep is {keep}, and must be at least 1")
-        self._run = Path(folder).absolute()
+        self._run = Path(folder).resolve()  # TensorStore takes no ".."
         self._description = description
         self._last: int | None = None
-        abouts = _readable(self._run)
+        abouts = from_first_host(self._readable)
         self.earlier: RunDescription | None = None
         if abouts:
             self.earlier = abouts[max(abouts)].run
             check_same_model(self.earlier, description, self._run)
         self._kept = _LatestAndBest(keep, {step: about.ap for step, about in abouts.items()})
-        with ExitStack() as stack:
-            stack.enter_context(quiet_orbax())
-            self._manager = ocp.CheckpointManager(
-                self._run / CHECKPOINTS,
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=self._kept,
-                    cleanup_tmp_directories=True,
-                    save_root_metadata=False,
-                ),
-            )
-            stack.callback(self._manager.close)
-            self._open = stack.pop_all()
+        quiet_orbax()
+        self._manager = ocp.CheckpointManager(
+            self._run / CHECKPOINTS,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=self._kept,
+                cleanup_tmp_directories=True,
+                save_root_metadata=False,
+                single_host_load_and_broadcast=True,
+            ),
+        )
 
     def __enter__(self) -> RunCheckpoints:
         return self
@@ -110,7 +107,7 @@ class RunCheckpoints:
             ValueError: if there is no such checkpoint, or it cannot be read.
         """
         self.wait()
-        return read_about(self._run, step).extra
+        return from_first_host(lambda: read_about(self._run, step)).extra
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
         """A state from disk, to the bit as it was saved, by however many hosts or devices.
@@ -188,42 +185,59 @@ class RunCheckpoints:
         Raises:
             OSError: as by `wait`.
         """
-        with self._open:
+        try:
             self.wait()
+        finally:
+            self._manager.close()
 
     def _steps(self) -> list[int]:
         steps = sorted(self._manager.all_steps())
         return [step for step in steps if self._last is None or step <= self._last]
 
+    def _readable(self) -> dict[int, About]:
+        """What the checkpoints say of themselves, of those that can be read."""
+        found = {}
+        for step in finished_steps(self._run):
+            with suppress(DamagedCheckpointError):  # `restore` says so, if it comes to it
+                found[step] = read_about(self._run, step)
+        return found
+
     def _read(self, step: int, like: TrainState) -> TrainState:
-        about = read_about(self._run, step)
-        wanted = by_tree(like)
+        folder, wanted = self._run / CHECKPOINTS / str(step), by_tree(like)
+        about = from_first_host(lambda: _checked(self._run, step, wanted))
         new_average = "average" in wanted and "average" not in about.arrays
         if new_average:
             del wanted["average"]
-        folder = self._run / CHECKPOINTS / str(step)
         check_same_arrays(wanted, about.arrays, folder)
-        _check_on_first_host([folder / tree for tree in wanted])
         trees = {tree: ocp.args.StandardRestore(named) for tree, named in wanted.items()}
-        with said_in_one_line(folder):
-            restored = dict(self._manager.restore(step, args=ocp.args.Composite(**trees)).items())
+        try:
+            with said_in_one_line(folder):
+                found = self._manager.restore(step, args=ocp.args.Composite(**trees))
+        except DamagedCheckpointError as error:
+            if jax.process_count() == 1:
+                raise
+            # The first host has read it, and does not go back with this one.
+            raise OSError(str(error)) from error
+        restored = dict(found.items())
         if new_average:
             restored["average"] = jax.tree.map(jnp.copy, restored["trained"])
         return refilled(like, restored)
 
     def _amend(self, step: int, ap: float | None, extra: dict[str, Any] | None) -> None:
         """Add to what a checkpoint says of itself."""
-        about = read_about(self._run, step)
-        about = dataclasses.replace(
-            about,
-            ap=about.ap if ap is None else ap,
-            extra=about.extra if extra is None else extra,
-        )
-        if jax.process_index() == 0:
+
+        def amended() -> About:
+            about = read_about(self._run, step)
+            about = dataclasses.replace(
+                about,
+                ap=about.ap if ap is None else ap,
+                extra=about.extra if extra is None else extra,
+            )
             with file_written_whole(about_file(self._run, step)) as file:
                 file.write(json.dumps(about.to_json()).encode())
-        multihost_utils.sync_global_devices(f"about {step}")
-        self._kept.scores[step] = about.ap
+            return about
+
+        self._kept.scores[step] = from_first_host(amended).ap
 
     def _give_up_from(self, step: int) -> None:
         """Remove what is in the way of a checkpoint: later ones, after a return to an earlier."""
@@ -244,9 +258,10 @@ class RunCheckpoints:
         try:
             yield
         except Exception as error:
-            self._manager.reload()
-            self._kept.scores.clear()
-            self._kept.scores.update((s, about.ap) for s, about in _readable(self._run).items())
+            if jax.process_count() == 1:  # several end with it, and cannot ask each other here
+                self._manager.reload()
+                self._kept.scores.clear()
+                self._kept.scores.update((s, a.ap) for s, a in self._readable().items())
             what = f"the checkpoint of step {step} could not be written"
             number = system_error(error)
             if number is None:
@@ -270,24 +285,10 @@ class _LatestAndBest:
         return [step in stay for step in steps]
 
 
-def _readable(run: Path) -> dict[int, About]:
-    found = {}
-    for step in finished_steps(run):
-        try:
-            found[step] = read_about(run, step)
-        except DamagedCheckpointError:
-            continue  # `restore` says so, if it comes to it
-    return found
-
-
-def _check_on_first_host(paths: Sequence[Path]) -> None:
-    """All hosts hear what the first one finds, so that they go on together."""
-    fault = ""
-    if jax.process_index() == 0:
-        try:
-            for path in paths:
-                check_arrays(path)
-        except DamagedCheckpointError as error:
-            fault = str(error)
-    if multihost_utils.broadcast_one_to_all(np.array(bool(fault))):
-        raise DamagedCheckpointError(fault or f"{paths[0].parent} cannot be read by the first host")
+def _checked(run: Path, step: int, trees: Iterable[str]) -> About:
+    """What a checkpoint says of itself, once all of these trees that it has could be read."""
+    about = read_about(run, step)
+    for tree in trees:
+        if tree in about.arrays:
+            check_arrays(run / CHECKPOINTS / str(step) / tree)
+    return about

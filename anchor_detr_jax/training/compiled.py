@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,11 @@ from anchor_detr_jax.training.sharding import Placement
 from anchor_detr_jax.training.state import TrainState
 from anchor_detr_jax.training.step import StepMetrics, TrainStep
 
-__all__ = ["Compilation", "CompiledSteps", "state_shapes"]
+__all__ = ["Compilation", "CompiledSteps", "compile_times", "state_shapes"]
+
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_SLOW = 0.1
+"""Seconds below which a program is one of JAX's own small ones, or comes from its cache."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,22 @@ class CompiledSteps:
         self.done.append(Compilation((b, h, w), seconds, number, _memory(program)))
         self._report(self.done[-1])
         return program
+
+
+@contextmanager
+def compile_times() -> Iterator[list[float]]:
+    """The seconds that each program takes which is compiled meanwhile, wherever."""
+    times: list[float] = []
+
+    def note(event: str, duration_secs: float, **_: str | int) -> None:
+        if event == _COMPILED and duration_secs >= _SLOW:
+            times.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield times
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
 
 
 def _memory(program: Any) -> int | None:

@@ -15,16 +15,13 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
-from anchor_detr_jax.training.run_log import KINDS, read_rows
+from anchor_detr_jax.plot_style import COLOURS, INK, PALE, plain_axes, plain_text
+from anchor_detr_jax.training.run_log import read_rows
 from anchor_detr_jax.training.whole_files import file_written_whole
 
-__all__ = ["draw_curves", "save_curves", "smoothed"]
-
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f4f24", "#555555")
-"""Colours that people who see few colours tell apart too (M. Okabe and K. Ito, 2002), and more."""
+__all__ = ["draw_curves", "has_log", "save_curves", "smoothed"]
 
 _STYLES = ("-", "--", ":")
-_INK, _PALE = "#333333", "#d9d9d9"
 _POINTS = 1500
 """Of a longer curve, as many are drawn."""
 
@@ -61,6 +58,9 @@ _PANELS = (
     _Panel("average precision", "eval", {"AP": "AP", "AP50": "AP50", "AP75": "AP75"}),
 )
 
+_LOGS = {panel.kind: f"{panel.kind}.jsonl" for panel in _PANELS}
+"""The file that a run writes for each kind of row."""
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -90,15 +90,20 @@ def draw_curves(folders: Sequence[Path]) -> Figure:
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(2, 2).flat, _PANELS, strict=True):
         _draw_panel(axes, panel, runs)
-    labels = [_plain_text(run.name + _best(run)) for run in runs]
+    labels = [plain_text(run.name + _best(run)) for run in runs]
     if len(runs) == 1:
-        figure.suptitle(labels[0], color=_INK, fontsize=13, fontweight="bold")
+        figure.suptitle(labels[0], color=INK, fontsize=13, fontweight="bold")
     else:
         handles = [Line2D([], [], color=run.colour, linewidth=3) for run in runs]
         columns = 1 if max(map(len, labels)) > 60 else 2
-        look = {"frameon": False, "fontsize": 11, "labelcolor": _INK}
+        look = {"frameon": False, "fontsize": 11, "labelcolor": INK}
         figure.legend(handles, labels, loc="outside upper center", ncols=columns, **look)
     return figure
+
+
+def has_log(folder: Path) -> bool:
+    """Whether a run has written anything here that curves could be drawn of."""
+    return any((folder / name).is_file() for name in _LOGS.values())
 
 
 def save_curves(folders: Sequence[Path], path: Path) -> None:
@@ -135,15 +140,15 @@ def _read_runs(folders: Sequence[Path]) -> list[_Run]:
         names = [str(folder) for folder in folders]
     runs = []
     for i, (name, folder) in enumerate(zip(names, folders, strict=True)):
-        files = {kind: folder / f"{kind}.jsonl" for kind in KINDS}
+        files = {kind: folder / file for kind, file in _LOGS.items()}
         rows = {kind: read_rows(file) if file.exists() else None for kind, file in files.items()}
-        runs.append(_Run(name, _COLOURS[i % len(_COLOURS)], rows))
+        runs.append(_Run(name, COLOURS[i % len(COLOURS)], rows))
     return runs
 
 
 def _draw_panel(axes: Axes, panel: _Panel, runs: list[_Run]) -> None:
     """One run: a colour a curve. Several: a colour a run, a style of line a curve."""
-    axes.set_title(panel.title, color=_INK, fontsize=12, fontweight="bold", loc="left")
+    axes.set_title(panel.title, color=INK, fontsize=12, fontweight="bold", loc="left")
     alone = len(runs) == 1
     # Several curves of several runs are read more easily without the values around them.
     pale = 0.25 if alone else 0.18 if len(panel.curves) == 1 else 0.0
@@ -153,7 +158,7 @@ def _draw_panel(axes: Axes, panel: _Panel, runs: list[_Run]) -> None:
             points = _curve(run.rows[panel.kind] or [], name, positive=panel.log)
             if len(points[0]) == 0:
                 continue
-            colour, style = (_COLOURS[i], "-") if alone else (run.colour, _STYLES[i])
+            colour, style = (COLOURS[i], "-") if alone else (run.colour, _STYLES[i])
             if panel.noisy:
                 if pale:
                     axes.plot(*_extremes(*points), color=colour, linewidth=0.6, alpha=pale)
@@ -161,13 +166,13 @@ def _draw_panel(axes: Axes, panel: _Panel, runs: list[_Run]) -> None:
             few = len(points[0]) <= (20 if panel.kind == "eval" else 1)
             look = {"linestyle": style, "linewidth": 1.8, "marker": "o" if few else ""}
             axes.plot(*points, **look, color=colour, markersize=3.5, zorder=3)
-            handles[label] = Line2D([], [], **look, color=colour if alone else _INK, markersize=3.5)
+            handles[label] = Line2D([], [], **look, color=colour if alone else INK, markersize=3.5)
     if not handles:
         _say_empty(axes, panel, runs)
         return
     _set_axes(axes, panel)
     if len(panel.curves) > 1:
-        look = {"fontsize": 10, "labelcolor": _INK, "framealpha": 0.85, "edgecolor": "none"}
+        look = {"fontsize": 10, "labelcolor": INK, "framealpha": 0.85, "edgecolor": "none"}
         axes.legend(handles.values(), handles.keys(), **look)
 
 
@@ -182,12 +187,8 @@ def _set_axes(axes: Axes, panel: _Panel) -> None:
         axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
-    axes.set_xlabel("step", color=_INK, fontsize=11)
-    axes.tick_params(labelsize=10, colors=_INK)
-    axes.grid(color=_PALE, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_INK)
+    axes.set_xlabel("step", color=INK, fontsize=11)
+    plain_axes(axes)
 
 
 def _say_empty(axes: Axes, panel: _Panel, runs: list[_Run]) -> None:
@@ -199,7 +200,7 @@ def _say_empty(axes: Axes, panel: _Panel, runs: list[_Run]) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
-        spine.set_color(_PALE)
+        spine.set_color(PALE)
 
 
 def _curve(rows: list[dict[str, float]], name: str, *, positive: bool = False):
@@ -234,8 +235,3 @@ def _best(run: _Run) -> str:
         return ""
     best = values.argmax()
     return f"   best AP {values[best]:.3f} at step {steps[best]:,.0f}"
-
-
-def _plain_text(text: str) -> str:
-    """Text that Matplotlib shows as it is: "$" begins a formula, "_" a label that is hidden."""
-    return ("\u00a0" if text.startswith("_") else "") + text.replace("$", r"\$")

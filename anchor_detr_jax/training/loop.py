@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Iterator
@@ -12,26 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from anchor_detr_jax.data.pipeline import TrainingBatch, training_batches
 from anchor_detr_jax.training.checkpoints import RunCheckpoints, differences
-from anchor_detr_jax.training.compiled import CompiledSteps
+from anchor_detr_jax.training.compiled import CompiledSteps, compile_times
+from anchor_detr_jax.training.not_finite import check_finite
 from anchor_detr_jax.training.rows import StepClock, metrics_row
 from anchor_detr_jax.training.run import Run, write_settings
 from anchor_detr_jax.training.run_log import RunLog
 from anchor_detr_jax.training.signals import StopSignals
 from anchor_detr_jax.training.state import TrainState
 from anchor_detr_jax.training.step import StepMetrics
-from anchor_detr_jax.training.validation import STAT_NAMES
-from anchor_detr_jax.training.whole_files import file_written_whole
+from anchor_detr_jax.training.validation import STAT_NAMES, Validation
 
-__all__ = ["NonFiniteLossError", "RunEnd", "train"]
-
-
-class NonFiniteLossError(ValueError):
-    """A loss or a gradient is NaN or infinite; the message names the step and the pictures."""
+__all__ = ["RunEnd", "train"]
 
 
 @dataclass(frozen=True)
@@ -175,9 +169,7 @@ class _Loop:
         self.in_flight = None
         self.clock.steps += 1
         metrics, step = jax.device_get(metrics), batch.step + 1
-        loss, grad_norm = float(metrics.losses.total), float(metrics.grad_norm)
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise NonFiniteLossError(self._not_finite(batch, loss, grad_norm))
+        check_finite(batch, metrics, self.run.folder, self.checkpoints.latest_step())
         if step % self.run.config.log.every_steps == 0 or step == self.run.total_steps:
             row = metrics_row(metrics, self.run.schedules, batch.step)
             row |= {"epoch": step / self.run.plan.steps_per_epoch, "padding_waste": batch.waste}
@@ -188,29 +180,6 @@ class _Loop:
                 f"{row['class_error']:.1f} %, gradient {row['grad_norm']:.3g}, "
                 f"{row['images_per_second']:.2f} images/s, {100 * row['data_wait']:.0f} % waiting"
             )
-
-    def _not_finite(self, batch: TrainingBatch, loss: float, grad_norm: float) -> str:
-        step, host = batch.step + 1, jax.process_index()
-        file = self.run.folder / f"not_finite_step_{step}_host_{host}.npz"
-        arrays: dict[str, Any] = {
-            "pixels": batch.images.pixels,
-            "valid_hw": batch.images.valid_hw,
-            "boxes": batch.targets.boxes,
-            "labels": batch.targets.labels,
-            "count": batch.targets.count,
-        }
-        try:
-            with file_written_whole(file) as stream:
-                np.savez_compressed(stream, names=np.array(batch.names), **arrays)
-            kept = f"the batch is in {file}"
-        except OSError as error:
-            kept = f"the batch could not be written ({error})"
-        last = self.checkpoints.latest_step()
-        return (
-            f"step {step}: the loss is {loss}, the gradient's norm {grad_norm}; pictures "
-            f"{', '.join(filter(None, batch.names))}; {kept}; "
-            + (f"the checkpoint of step {last} stays" if last else "there is no checkpoint yet")
-        )
 
     def _waited_for(self, batches: Iterator[TrainingBatch]) -> Iterator[TrainingBatch]:
         while True:
@@ -247,7 +216,8 @@ class _Loop:
         if validation is None:
             return
         started = time.perf_counter()
-        scores, unreadable = validation.scores(state, progress=_watched())
+        with compile_times() as compiling:
+            scores, unreadable = validation.scores(state, progress=_watched())
         self._skipped(unreadable)
         best = self.checkpoints.best()
         self.without_gain = 0 if best is None or scores.ap > best[1] else self.without_gain + 1
@@ -255,6 +225,17 @@ class _Loop:
         row["epoch"] = step / self.run.plan.steps_per_epoch
         self._write("eval", step, row)
         say(scores.summary)
+        self._draw(validation, step)
+        self._save(state, step, evaluated=True, ap=scores.ap)
+        compiled = f", {sum(compiling):.1f} s of it to compile {len(compiling)} programs"
+        say(
+            f"evaluated after step {step} in {time.perf_counter() - started:.1f} s"
+            + (compiled if compiling else "")
+        )
+        self.clock = StepClock()
+
+    def _draw(self, validation: Validation, step: int) -> None:
+        """Pictures of ground truth beside what was found, if their turn is come."""
         config = self.run.config
         steps_between = config.eval_every * self.run.plan.steps_per_epoch
         number = -(-step // steps_between) if steps_between else 1
@@ -262,9 +243,6 @@ class _Loop:
         if self.log and every and (number % every == 0 or step == self.run.total_steps):
             for i, picture in enumerate(validation.pictures(config.log.pictures)):
                 self.log.picture(f"val{i}", step, picture)
-        self._save(state, step, evaluated=True, ap=scores.ap)
-        say(f"evaluated after step {step} in {time.perf_counter() - started:.1f} s")
-        self.clock = StepClock()
 
     def _write(self, kind: str, step: int, row: dict[str, float]) -> None:
         if self.log:

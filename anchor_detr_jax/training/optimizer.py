@@ -15,7 +15,6 @@ import optax
 from anchor_detr_jax.training.config import OptimizerConfig, ScheduleConfig
 
 __all__ = [
-    "GROUPS",
     "Schedule",
     "drop_step",
     "make_optimizer",
@@ -24,7 +23,7 @@ __all__ = [
     "total_steps",
 ]
 
-GROUPS = ("rest", "backbone")
+_GROUPS = ("rest", "backbone")
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
 """From the number of a step, counted from 0, to its learning rate."""
@@ -47,7 +46,7 @@ def parameter_groups(names: Iterable[str], config: OptimizerConfig) -> dict[str,
         if patterns["frozen"].fullmatch(name):
             groups[name] = "frozen"
             continue
-        found = [group for group in GROUPS if patterns[group].fullmatch(name)]
+        found = [group for group in _GROUPS if patterns[group].fullmatch(name)]
         if len(found) == 1:
             groups[name] = found[0]
         else:
@@ -125,4 +124,4 @@ def make_optimizer(
 
     trained = {name: group for name, group in groups.items() if group != "frozen"}
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
-    return optax.chain(clip, optax.partition({g: adamw(g) for g in GROUPS}, trained))
+    return optax.chain(clip, optax.partition({g: adamw(g) for g in _GROUPS}, trained))

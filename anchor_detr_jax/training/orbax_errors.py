@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from pathlib import Path
 from typing import Any
 
 __all__ = ["quiet_orbax", "system_error"]
 
 
-@contextmanager
-def quiet_orbax() -> Iterator[None]:
-    """Leave out Orbax's warnings and logged errors, which come with all its threads' tracebacks.
+def quiet_orbax() -> None:
+    """Leave out what Orbax prints beside the error that it raises: tracebacks of all its threads.
 
-    And those tracebacks that Python prints where a first failed write or read has ended an event
-    loop, and TensorStore tells that loop of the next ones.
+    That is its warnings and logged errors, and what asyncio and Python say of its tasks and event
+    loops that a failed write ended. Until the process ends, because its threads outlive it.
     """
-    log, before = logging.getLogger("absl"), sys.unraisablehook
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_worth_saying)
+    warnings.filterwarnings("ignore", r"coroutine 'async_serialize", RuntimeWarning)
+    _pass_over_closed_loops()
+
+
+@functools.cache
+def _pass_over_closed_loops() -> None:
+    """Where a first failed write has closed an event loop, TensorStore tells it of the others."""
+    before = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         if str(unraisable.exc_value) != "Event loop is closed":
             before(unraisable)
 
-    log.addFilter(_not_orbax)
     sys.unraisablehook = hook
-    try:
-        yield
-    finally:
-        log.removeFilter(_not_orbax)
-        if sys.unraisablehook is hook:
-            sys.unraisablehook = before
 
 
-def _not_orbax(record: logging.LogRecord) -> bool:
-    return record.levelno < logging.WARNING or "orbax" not in Path(record.pathname).parts
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """Whether a message is of something else, or no more than information."""
+    of_orbax = "orbax" in Path(record.pathname).parts or "/orbax/" in record.getMessage()
+    return record.levelno < logging.WARNING or not of_orbax
 
 
 def system_error(error: Exception) -> int | None:

@@ -16,9 +16,9 @@ from PIL import Image
 
 from anchor_detr_jax.training.whole_files import append_whole, file_written_whole
 
-__all__ = ["KINDS", "RunLog", "read_rows"]
+__all__ = ["RunLog", "read_rows"]
 
-KINDS = ("train", "eval")
+_KINDS = ("train", "eval")
 
 
 class RunLog:
@@ -69,28 +69,29 @@ class RunLog:
         self.folder = folder
         self._wandb = _import_wandb(wandb_project) if wandb_project else None
         folder.mkdir(parents=True, exist_ok=True)
-        self._tables = {kind: _Table(folder, kind, start_step) for kind in KINDS}
+        self._tables = {kind: _Table(folder, kind, start_step) for kind in _KINDS}
         self._events = None
         if tensorboard:
             from anchor_detr_jax.training.event_file import EventFile
 
             self._events = EventFile(folder / "tensorboard", start_step)
-        self._wandb_run = None
-        if self._wandb:
-            self._wandb_run = self._wandb.init(
-                project=wandb_project,
-                config=dict(wandb_config or {}),
-                dir=str(folder),
-                name=folder.resolve().name,
-                id=_wandb_id(folder / "wandb_id.txt", start_step),
-                resume="allow",
-            )
+        self._wandb_run = self._wandb and self._wandb.init(
+            project=wandb_project,
+            config=dict(wandb_config or {}),
+            dir=str(folder),
+            name=folder.resolve().name,
+            id=_wandb_id(folder / "wandb_id.txt", start_step),
+            resume="allow",
+        )
 
     def __enter__(self) -> RunLog:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        self._finish(exit_code=0 if error is None else 1)
+        """Say to W&B how the run ended; the files are whole at any time."""
+        if self._wandb_run:
+            self._wandb_run.finish(exit_code=0 if error is None else 1)
+        self._wandb_run = None
 
     def write(self, kind: str, step: int, values: Mapping[str, SupportsFloat]) -> None:
         """Add a row. One of the last row's step takes that row's place.
@@ -104,7 +105,7 @@ class RunLog:
             ValueError: for another kind, a step before the last row's, or a value named "step".
         """
         if kind not in self._tables:
-            raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
+            raise ValueError(f"kind is {kind!r}, expected one of {', '.join(_KINDS)}")
         if "step" in values:
             raise ValueError('a value is named "step", which is the row\'s own; choose another')
         numbers = {name: float(value) for name, value in values.items()}
@@ -138,15 +139,6 @@ class RunLog:
             self._wandb_run.log({f"pictures/{name}": self._wandb.Image(image)}, step=step)
         return path
 
-    def close(self) -> None:
-        """Say to W&B that the run is over; the files are whole at any time."""
-        self._finish(exit_code=0)
-
-    def _finish(self, exit_code: int) -> None:
-        if self._wandb_run:
-            self._wandb_run.finish(exit_code=exit_code)
-        self._wandb_run = None
-
 
 def read_rows(path: str | Path) -> list[dict[str, float]]:
     """The rows of a JSON lines file of `RunLog`, without a last one that is half written.
@@ -161,7 +153,7 @@ def read_rows(path: str | Path) -> list[dict[str, float]]:
 class _Table:
     """The rows of one kind. The JSON lines count; the CSV file shows the same."""
 
-    def __init__(self, folder: Path, kind: str, start_step: int):
+    def __init__(self, folder: Path, kind: str, start_step: int) -> None:
         self._lines = folder / f"{kind}.jsonl"
         self._csv = folder / f"{kind}.csv"
         self._columns: dict[str, None] = {}  # a set that keeps its order

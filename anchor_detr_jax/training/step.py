@@ -88,33 +88,15 @@ def make_train_step(
     The batch is cut over the mesh by its images; XLA adds the gradients up. Matching is done on
     each device for its own images, without talking to others.
     """
-    matched = _matched_on_each(placement, settings.assign)
-
-    def losses_of(trained, state: TrainState, part: _Part) -> tuple[Float[Array, ""], Losses]:
-        outputs: Any = model.apply(
-            state.variables(trained), part.images, train=True, rngs={"dropout": part.key}
-        )
-        matches = matched(jax.lax.stop_gradient(outputs), part.targets)
-        losses = detection_losses(
-            outputs, part.targets, matches, weights=settings.weights, divisor=part.divisor
-        )
-        return losses.total, losses
-
-    gradient = jax.grad(losses_of, has_aux=True)
+    gradient = _gradient(model, placement, settings)
 
     def train_step(
         state: TrainState, images: Images, targets: Targets
     ) -> tuple[TrainState, StepMetrics]:
         with jax.default_matmul_precision(settings.precision):
             key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
-            whole = _Part(images, targets, number_of_targets(targets), key)
-            if settings.accumulate == 1:
-                gradients, losses = gradient(state.trained, state, whole)
-            else:
-                parts = _cut(whole, settings.accumulate, placement)
-                gradients, losses = _summed(
-                    lambda part: gradient(state.trained, state, part), parts
-                )
+            batch = _Part(images, targets, number_of_targets(targets), key)
+            gradients, losses = gradient(state, batch)
             updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.trained)
             trained: Any = optax.apply_updates(state.trained, updates)
         metrics = StepMetrics(losses, optax.tree.norm(gradients), optax.tree.norm(updates))
@@ -136,6 +118,35 @@ class _Part(NamedTuple):
     targets: Targets
     divisor: Float[Array, ""]
     key: jax.Array
+
+
+def _gradient(
+    model: Model, placement: Placement, settings: StepSettings
+) -> Callable[[TrainState, _Part], tuple[dict[str, Array], Losses]]:
+    """Gradients and losses of a batch: of all of it at once, or of its parts one by one."""
+    matched = _matched_on_each(placement, settings.assign)
+
+    def losses_of(trained, state: TrainState, part: _Part) -> tuple[Float[Array, ""], Losses]:
+        outputs: Any = model.apply(
+            state.variables(trained), part.images, train=True, rngs={"dropout": part.key}
+        )
+        matches = matched(jax.lax.stop_gradient(outputs), part.targets)
+        losses = detection_losses(
+            outputs, part.targets, matches, weights=settings.weights, divisor=part.divisor
+        )
+        return losses.total, losses
+
+    def at_once(state: TrainState, part: _Part) -> tuple[dict[str, Array], Losses]:
+        return jax.grad(losses_of, has_aux=True)(state.trained, state, part)
+
+    if settings.accumulate == 1:
+        return at_once
+
+    def in_parts(state: TrainState, batch: _Part) -> tuple[dict[str, Array], Losses]:
+        parts = _cut(batch, settings.accumulate, placement)
+        return _summed(lambda part: at_once(state, part), parts)
+
+    return in_parts
 
 
 def _matched_on_each(
