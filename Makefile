@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format clean
+.PHONY: help setup demo docs test test-slow lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1|/' | column -t -s '|'
@@ -22,6 +23,14 @@ $(READY): pyproject.toml
 demo: $(READY) ## Train a small detector from nothing, evaluate it, draw: a few minutes
 	$(BIN)/python scripts/demo.py
 
+docs: $(DOCS_READY) ## Build the documentation into build/docs; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/docs/index.html; with search: $(BIN)/python -m http.server --directory build/docs"
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
 test: $(READY) ## The tests that every change must pass
 	$(BIN)/python -m pytest -m "not slow"
 
@@ -37,5 +46,5 @@ format: $(READY) ## Put the style right
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## Remove the environment and what the demo wrote
-	rm -rf $(VENV) demo_output
+clean: ## Remove the environment, and what the demo and the documentation wrote
+	rm -rf $(VENV) build/docs demo_output

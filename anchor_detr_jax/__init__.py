@@ -16,13 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anchor_detr_jax.detector import Detector, load
-    from anchor_detr_jax.structures import Detections, Images, Outputs
+    from anchor_detr_jax.structures import Detection, Detections, Images, Outputs
     from anchor_detr_jax.visualize import draw_detections
 
 __version__ = "0.1.0"
-__all__ = ["Detections", "Detector", "Images", "Outputs", "draw_detections", "load"]
+__all__ = [
+    "Detection",
+    "Detections",
+    "Detector",
+    "Images",
+    "Outputs",
+    "draw_detections",
+    "load",
+]
 
 _HOMES = {
+    "Detection": "structures",
     "Detections": "structures",
     "Detector": "detector",
     "Images": "structures",

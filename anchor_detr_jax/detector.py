@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import replace
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,45 +13,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import UInt8
 from PIL import Image
 from tqdm import tqdm
 
 from anchor_detr_jax.checkpoint import StoredDetector, load_folder, save_folder
 from anchor_detr_jax.conversion.convert import read_torch_detector, write_torch_detector
-from anchor_detr_jax.data.batching import (
-    Batch,
-    PreparedImage,
-    bucketed_batches,
-    in_threads,
-    pad_images,
-    prepare,
-)
+from anchor_detr_jax.data.batching import Batch, PreparedImage, bucketed_batches, pad_images
 from anchor_detr_jax.data.buckets import inference_buckets, padded_to
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.transforms import open_rgb, upright_rgb
+from anchor_detr_jax.data.image_source import (
+    ImageSource,
+    checked_pixels,
+    open_source,
+    prepared_sources,
+)
 from anchor_detr_jax.devices import DetectedBatch, LocalDevices, one_ahead, unbatched
-from anchor_detr_jax.models.build import ModelConfig, make_model
+from anchor_detr_jax.models.build import Model, ModelConfig, make_model
+from anchor_detr_jax.models.describe import described_model
 from anchor_detr_jax.postprocess import best_detections
 from anchor_detr_jax.run_folder import is_run, load_run
-from anchor_detr_jax.structures import Detections, Images, Outputs, RankedDetections
+from anchor_detr_jax.structures import (
+    Detections,
+    Images,
+    Outputs,
+    RankedDetections,
+    no_detections,
+)
+from anchor_detr_jax.visualize import draw_detections, legible_scale
 
 __all__ = ["Detector", "ImageSource", "load"]
 
-ImageSource = str | Path | Image.Image | np.ndarray
-"""A file, a picture of Pillow, or RGB pixels: uint8 [h, w, 3]."""
-
-
-_DECODING = threading.Lock()
-"""Pillow decodes on demand, and one picture may be asked for twice at the same time."""
-
-
-@dataclass(frozen=True)
-class _Unreadable:
-    """An image that could not be read, and why."""
-
-    index: int
-    error: Exception
+_TOGETHER = 64
+"""Batches that a stream's images are sorted into before those that are not full run too."""
 
 
 def load(
@@ -62,6 +55,11 @@ def load(
     which: str = "best",
 ) -> Detector:
     """A detector from disk.
+
+    Examples:
+        >>> ad.load("out/", dtype="bfloat16")
+        Detector: anchor_detr ..., bfloat16 on cpu
+          finds 5 categories: ...
 
     Args:
         path: a folder that `convert_torch_weights.py` or `Detector.save` wrote, the folder of a
@@ -87,7 +85,7 @@ def load(
     if which != "best":
         raise ValueError(f"{path} is no training run; leave which={which!r} away")
     if path.is_dir():
-        return Detector(load_folder(path), dtype=dtype)
+        return Detector(load_folder(path.resolve()), dtype=dtype)
     stored, _ = read_torch_detector(path, dilation=dilation)
     return Detector(stored, dtype=dtype)
 
@@ -104,11 +102,11 @@ class Detector:
         source: where the weights came from.
     """
 
-    def __init__(self, stored: StoredDetector, *, dtype: DTypeLike | None = None):
+    def __init__(self, stored: StoredDetector, *, dtype: DTypeLike | None = None) -> None:
         self.config: ModelConfig = stored.config
         self.categories: Categories = stored.categories
         self.source: dict[str, Any] = stored.source
-        self.model = make_model(stored.config, dtype)
+        self.model: Model = make_model(stored.config, dtype)
         self.variables: Mapping[str, Any] = jax.tree.map(jnp.asarray, stored.variables)
         self._forward = jax.jit(self._apply)
         self._devices = LocalDevices()
@@ -116,7 +114,9 @@ class Detector:
 
     def __repr__(self) -> str:
         size = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
-        return f"Detector({self.config}, {size:,} parameters, {self.source.get('file', 'no file')})"
+        dtype = jnp.dtype(getattr(self.model, "dtype", None) or jnp.float32).name
+        numbers = f"{size:,} parameters, {dtype} on {jax.default_backend()}"
+        return described_model(self.config, self.categories, self.source, numbers)
 
     def _apply(self, variables, images: Images, *, last_layer_only: bool = False) -> Outputs:
         # On accelerators the default for float32 is less than float32.
@@ -136,7 +136,7 @@ class Detector:
         Raises:
             ValueError: for no images, and for anything but uint8 arrays of shape [h, w, 3].
         """
-        pixels = [_checked(image) for image in images]
+        pixels = [checked_pixels(image) for image in images]
         if not pixels:
             raise ValueError("there are no images to run on")
         hw = padded_to(image.shape[:2] for image in pixels)
@@ -156,6 +156,11 @@ class Detector:
     ) -> list[Detections]:
         """What is found in each image.
 
+        Examples:
+            >>> found = detector.predict(["street.jpg", pixels], threshold=0.0, top_k=5)
+            >>> [len(one) for one in found]
+            [5, 5]
+
         Args:
             images: files and pictures of Pillow (turned upright by their EXIF orientation) and RGB
                 uint8 arrays [h, w, 3], or a single one of these.
@@ -173,26 +178,57 @@ class Detector:
             FileNotFoundError: for a file that is not there.
         """
         sources = [images] if isinstance(images, ImageSource) else list(images)
-
-        def prepared(item: tuple[int, ImageSource]) -> PreparedImage | _Unreadable:
-            index, source = item
-            try:
-                return prepare(index, _opened(index, source), short_side, long_side)
-            except (ValueError, OSError) as error:
-                return _Unreadable(index, error)
-
-        found = {i: _nothing() for i in range(len(sources))}
-        batches = self.detect_batches(
-            _readable(in_threads(prepared, enumerate(sources)), on_error),
-            buckets=inference_buckets(short_side, long_side),
-            batch_size=batch_size or default_batch_size(),
+        found = self.predict_stream(
+            sources,
+            threshold=threshold,
             top_k=top_k,
-            columns=self.categories.in_use,
+            short_side=short_side,
+            long_side=long_side,
+            batch_size=batch_size,
+            on_error=on_error,
         )
-        ranked = chain.from_iterable(map(unbatched, batches))
-        for index, best in tqdm(ranked, total=len(sources), unit="image", disable=not progress):
-            found[index] = self._named(best, threshold)
-        return [found[i] for i in range(len(sources))]
+        found = tqdm(found, total=len(sources), unit="image", disable=not progress)
+        return [
+            replace(one, drawer=partial(_draw, source))
+            for one, source in zip(found, sources, strict=True)
+        ]
+
+    def predict_stream(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        threshold: float = 0.5,
+        top_k: int = 100,
+        short_side: int = 800,
+        long_side: int = 1333,
+        batch_size: int | None = None,
+        on_error: Callable[[int, Exception], object] | None = None,
+    ) -> Iterator[Detections]:
+        """What is found in each of any number of images, in their order, as `predict` finds it.
+
+        Images are asked for a few ahead of what is given out, and not kept. Batches are filled up
+        to the last of every `_TOGETHER` batches' images, so nothing waits longer than for these.
+        """
+        batch_size, sides = batch_size or default_batch_size(), (short_side, long_side)
+        numbered = enumerate(images)
+        for first in numbered:
+            together = chain([first], islice(numbered, _TOGETHER * batch_size - 1))
+            found: dict[int, Detections] = {}
+            failed = partial(_fail, found, on_error) if on_error else None
+            batches = self.detect_batches(
+                prepared_sources(together, sides, ahead=4 + batch_size, on_error=failed),
+                buckets=inference_buckets(*sides),
+                batch_size=batch_size,
+                top_k=top_k,
+                columns=self.categories.in_use,
+            )
+            due = first[0]
+            for index, best in chain.from_iterable(map(unbatched, batches)):
+                found[index] = self._named(best, threshold)
+                while due in found:
+                    yield found.pop(due)
+                    due += 1
+            yield from (found[index] for index in sorted(found))
 
     def detect_batches(
         self,
@@ -249,46 +285,14 @@ def default_batch_size() -> int:
     return (1 if jax.default_backend() == "cpu" else 8) * jax.local_device_count()
 
 
-def _checked(image: Any) -> UInt8[np.ndarray, "h w 3"]:
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
-        *size, channels = image.shape or (0,)
-        if len(size) == 2 and channels == 3 and image.size:
-            return image
-    came = f"{image.dtype}{list(image.shape)}" if hasattr(image, "shape") else type(image).__name__
-    raise ValueError(
-        f"an image must be a numpy array, uint8 RGB [height, width, 3]; this is {came}"
-    )
+def _draw(source: ImageSource, found: Detections) -> Image.Image:
+    picture = open_source(source)
+    return draw_detections(picture, found, scale=legible_scale(picture.size))
 
 
-def _opened(index: int, source: ImageSource) -> Image.Image:
-    if isinstance(source, str | Path):
-        return open_rgb(source, apply_exif_rotation=True)
-    try:
-        if isinstance(source, Image.Image):
-            with _DECODING:
-                return upright_rgb(source)
-        return Image.fromarray(_checked(source))
-    except Exception as error:
-        raise ValueError(f"image {index}: {error}") from None
-
-
-def _nothing() -> Detections:
-    return Detections(
-        boxes=np.zeros((0, 4), np.float32),
-        scores=np.zeros(0, np.float32),
-        labels=np.zeros(0, np.int64),
-        names=[],
-    )
-
-
-def _readable(
-    prepared: Iterable[PreparedImage | _Unreadable],
-    on_error: Callable[[int, Exception], object] | None,
-) -> Iterator[PreparedImage]:
-    for item in prepared:
-        if isinstance(item, PreparedImage):
-            yield item
-        elif on_error is None:
-            raise item.error
-        else:
-            on_error(item.index, item.error)
+def _fail(
+    found: dict[int, Detections], on_error: Callable[[int, Exception], object], index: int, error
+) -> None:
+    """Say that an image cannot be read; nothing is found in it."""
+    on_error(index, error)
+    found[index] = no_detections()

@@ -28,7 +28,9 @@ from ml_collections import config_flags
 from anchor_detr_jax.command import run_command
 
 _ROOT = Path(__file__).resolve().parents[1]
-_CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/anchor_detr_r50_c5.py"))
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/; that of R50-C5 by default."
+)
 _SIZE = flags.DEFINE_string("size", "800x1216", "Height and width of the image.")
 _AGAINST = flags.DEFINE_string("against", None, "module:function of the other implementation.")
 _RUNS = flags.DEFINE_integer("runs", 7, "Timed runs of each.", 1)
@@ -172,4 +174,4 @@ def _table(figures: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, default_config=_ROOT / "configs/anchor_detr_r50_c5.py")

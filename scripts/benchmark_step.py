@@ -26,7 +26,9 @@ from ml_collections import config_flags
 from anchor_detr_jax.command import run_command
 
 _ROOT = Path(__file__).resolve().parents[1]
-_CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/anchor_detr_r50_c5.py"))
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/; that of R50-C5 by default."
+)
 _SIZE = flags.DEFINE_string("size", "480x640", "Height and width of the images.")
 _BATCH = flags.DEFINE_integer("batch_size", 2, "Images in a step.", 1)
 _TARGETS = flags.DEFINE_integer("targets", 7, "Boxes in each image, as COCO has on average.", 0)
@@ -217,4 +219,4 @@ def _table(figures: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, default_config=_ROOT / "configs/anchor_detr_r50_c5.py")

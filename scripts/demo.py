@@ -20,7 +20,9 @@ from ml_collections import config_flags
 from anchor_detr_jax.command import run_command
 
 _ROOT = Path(__file__).resolve().parents[1]
-_CONFIG = config_flags.DEFINE_config_file("config", str(_ROOT / "configs/demo.py"))
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "A file of configs/; configs/demo.py by default."
+)
 _OUTPUT = flags.DEFINE_string("output", "demo_output", "Folder to write.")
 _PICTURES = flags.DEFINE_integer("pictures", 4000, "Pictures to learn from.", 1)
 _UNSEEN = flags.DEFINE_integer("unseen", 200, "Pictures to measure AP on.", 1)
@@ -96,4 +98,4 @@ def _clear(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main, default_config=_ROOT / "configs/demo.py")

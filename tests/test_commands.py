@@ -1,6 +1,7 @@
 """The commands, as a user types them."""
 
 import atexit
+import importlib
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import DATA, make_detector
+
+from anchor_detr_jax.command.accelerators import unused_accelerator
 
 ROOT = Path(__file__).parents[1]
 CACHE = tempfile.mkdtemp(prefix="anchor_detr_jax_tests_")
@@ -116,18 +119,105 @@ def test_what_the_user_can_mend_is_one_line(arguments, says):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_mistyped_flag_is_answered_with_the_nearest():
-    done = run("scripts/evaluate.py", "--output=r.json", "--chekpoint=x", check=False)
-    assert done.returncode != 0
-    assert "checkpoint" in done.stderr
+TRAIN = ("scripts/train.py", "--workdir=never")
+CONFIG = (*TRAIN, "--config=configs/anchor_detr_r50_c5.py")
 
 
 @pytest.mark.parametrize(
-    "script", ["scripts/evaluate.py", "scripts/predict.py", "scripts/demo.py"], ids=str
+    ("arguments", "says"),
+    [
+        (["scripts/predict.py", "--treshold=0.3"], "no flag --treshold. Did you mean --threshold?"),
+        (["scripts/predict.py", "--zzzzz"], "no flag --zzzzz; --help lists"),
+        (["scripts/predict.py", "--output=x"], "--checkpoint and --images must be given"),
+        (["scripts/predict.py", "--threshold=7"], "7.0 is not a number in the range [0.0, 1.0]"),
+        ([*CONFIG, "--data.root=x"], "Did you mean --config.data.root?"),
+        ([*CONFIG, "--config.data.rot=x"], 'Did you mean "root", as in --config.data.root?'),
+        ([*CONFIG, "--config.clip=1"], 'Did you mean "clip", as in --config.optimizer.clip?'),
+        ([*CONFIG, "--config.matcher.x=1"], "no key 'x' (in --config.matcher.x=1)"),
+        ([*CONFIG, "--config.schedule.zzz=1"], "schedule has drop, drop_step, epochs, kind"),
+        ([*TRAIN, "--config", "configs/anchor_detr_r50.py"], "configs/anchor_detr_r50_dc5.py"),
+        ([*TRAIN, "--config=anchor_detr_r50_c5"], "mean configs/anchor_detr_r50_c5.py?"),
+        ([*TRAIN, "--config=zzz"], "there are configs/anchor_detr_r101_c5.py, "),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
-def test_help_has_an_example(script):
-    done = run(script, "--help", check=False)
-    assert f"python {script}" in done.stdout
+def test_what_does_not_exist_is_answered_with_the_nearest(arguments, says):
+    done = run(*arguments, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+COMMANDS = [*sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py"))]
+COMMANDS.append("convert_torch_weights.py")
+
+
+@pytest.mark.parametrize("script", COMMANDS)
+def test_help_is_a_screen_with_an_example(script):
+    lines = run(script, "--help").stdout.splitlines()
+    assert any(line.startswith(f"    python {script}") for line in lines)
+    assert len(lines) <= 45
+    assert max(map(len, lines)) <= 100
+    assert run(script, "-h").stdout.splitlines() == lines
+
+
+def test_help_explains_each_flag():
+    lines = run("scripts/evaluate.py", "--help").stdout.splitlines()
+    first = lines.index("  --output ...              File for the results. [required]")
+    assert "  --short_side N            Short side of the resized images. [800]" in lines[first:]
+    assert any(line.startswith("  --[no]per_class") for line in lines[first:])
+    full = run("scripts/evaluate.py", "--helpfull", check=False).stdout
+    assert "--verbosity" in full
+    assert "--per_class" in full
+
+
+def test_a_config_by_default(tmp_path):
+    """It can be changed as one that is given, and is answered for in the same way."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from ml_collections import config_flags\n"
+        "from anchor_detr_jax.command import run_command\n"
+        "config = config_flags.DEFINE_config_file('config', None)\n"
+        "main = lambda _: print(config.value.schedule.steps, config.value.model.num_anchors)\n"
+        "run_command(main, default_config='configs/demo.py')\n"
+    )
+    assert run(program, "--config.schedule.steps=7").stdout == "7 36\n"
+    other = run(program, "--config=configs/anchor_detr_r50_c5.py", "--config.schedule.steps=8")
+    assert other.stdout == "8 300\n"
+    done = run(program, "--config.schedule.step=7", check=False)
+    assert "--config.schedule.steps?" in done.stderr
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A root of a file system, and a path where nothing is installed."""
+    for name in ("jax_plugins", "libtpu"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "installed")])
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("device", "plugin", "extra"),
+    [
+        ("dev/nvidia0", "jax_plugins/xla_cuda13/__init__.py", "cuda"),
+        ("proc/driver/nvidia/gpus/0000:19:00.0", "jax_plugins/xla_cuda12/__init__.py", "cuda"),
+        ("dev/accel0", "libtpu/__init__.py", "tpu"),
+    ],
+)
+def test_an_accelerator_that_is_not_used(machine, device, plugin, extra):
+    assert unused_accelerator({}, machine) is None
+    for name in ("dev/nvidiactl", device):
+        (machine / name).parent.mkdir(parents=True, exist_ok=True)
+        (machine / name).touch()
+    assert f'pip install "anchor_detr_jax[{extra}]"' in str(unused_accelerator({}, machine))
+    assert unused_accelerator({"JAX_PLATFORMS": "cpu"}, machine) is None
+    installed = machine / "installed" / plugin
+    installed.parent.mkdir(parents=True)
+    installed.touch()
+    importlib.invalidate_caches()
+    assert unused_accelerator({}, machine) is None
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ class AnchorDETRConfig:
     num_patterns: int = 3
     dropout: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, holds, expected in self._rules():
             if not holds:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, and must be {expected}")

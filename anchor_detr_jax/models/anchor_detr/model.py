@@ -44,7 +44,7 @@ class AnchorDETR(nn.Module):
     dtype: Dtype | None = None
     remat: bool = False
 
-    def setup(self):
+    def setup(self) -> None:
         """Name every part; the names are the parameter tree."""
         c, dtype = self.config, self.dtype
         encoder, level, decoder = EncoderLayer, LevelLayer, DecoderLayer

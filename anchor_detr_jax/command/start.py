@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from absl import app, logging
 
+from anchor_detr_jax.command.accelerators import unused_accelerator
+from anchor_detr_jax.command.command_line import parsed
+
 __all__ = ["compilation_cache", "run_command"]
 
 
-def run_command(main: Callable[[list[str]], int | None]) -> None:
+def run_command(
+    main: Callable[[list[str]], int | None], *, default_config: str | Path | None = None
+) -> None:
     """Parse flags and run `main` with what is left of the command line.
 
     The exit code is what it returns, or 0. What the user can mend (ValueError, OSError) ends in one
     message and exit code 1. Compiled programs are kept for the next run, where `compilation_cache`
     says.
+
+    Args:
+        main: the command.
+        default_config: what --config is where it is not given. A default that ml_collections itself
+            knows would be read, with all changes to it, before anything here can answer for them.
     """
+    if default_config and not any(re.match("--?config(=|$)", one) for one in sys.argv):
+        sys.argv.insert(1, f"--config={default_config}")  # ml_collections looks there too
 
     def guarded(arguments: list[str]) -> int:
         logging.set_verbosity(logging.WARNING)
         warnings.showwarning = _show_warning
         _keep_compiled_programs()
+        if note := unused_accelerator(os.environ):
+            print(note, file=sys.stderr)
         try:
             return main(arguments[1:]) or 0
         except (ValueError, OSError) as error:
@@ -34,23 +49,7 @@ def run_command(main: Callable[[list[str]], int | None]) -> None:
             print("interrupted", file=sys.stderr)
             return 130
 
-    app.run(guarded, flags_parser=_parsed)
-
-
-def _parsed(arguments: Sequence[str]) -> list[str]:
-    """What is left of the command line when the flags are taken off it."""
-    try:
-        return app.parse_flags_with_usage(list(arguments))
-    except (AttributeError, KeyError) as error:  # as ml_collections raises for an unknown key
-        key, _, hint = str(error).strip("\"'").replace("\\n", "\n").partition("\n")
-        key = key.strip("\"'\\")
-        asked = [a for a in arguments if f".{key}" in a.partition("=")[0]]
-        print(
-            f"error: the configuration has no key {key!r} (in {' '.join(asked)}). "
-            + (hint.replace("\\", "") or "Its file, and the classes that it fills, name all keys"),
-            file=sys.stderr,
-        )
-        sys.exit(1)
+    app.run(guarded, flags_parser=parsed)
 
 
 def compilation_cache(environment: Mapping[str, str]) -> Path | None:

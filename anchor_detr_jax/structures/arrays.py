@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 
-__all__ = ["Detections", "Images", "Outputs", "RankedDetections", "Targets", "pytree"]
+__all__ = ["Images", "Outputs", "RankedDetections", "Targets", "pytree"]
 
 T = TypeVar("T")
 
@@ -109,23 +109,3 @@ class RankedDetections:
     boxes: Float[Array | np.ndarray, "*b k 4"]
     scores: Float[Array | np.ndarray, "*b k"]
     labels: Int[Array | np.ndarray, "*b k"]
-
-
-@dataclass(frozen=True)
-class Detections:
-    """What was found in one image, best first; host arrays.
-
-    Attributes:
-        boxes: (x1, y1, x2, y2) in pixels of the image, float32 [n, 4].
-        scores: in [0, 1], float32 [n].
-        labels: category ids, int [n].
-        names: the categories' names, n strings.
-    """
-
-    boxes: Float[np.ndarray, "n 4"]
-    scores: Float[np.ndarray, " n"]
-    labels: Int[np.ndarray, " n"]
-    names: list[str]
-
-    def __len__(self) -> int:
-        return len(self.scores)
