@@ -10,8 +10,10 @@ from conftest import DATA, golden
 from PIL import Image
 
 from anchor_detr_jax.data.annotated import FilePictures
-from anchor_detr_jax.data.annotations import FaultList, categories_of, read_coco_training
+from anchor_detr_jax.data.annotations import FaultList
 from anchor_detr_jax.data.categories import Categories, coco_columns
+from anchor_detr_jax.data.coco_records import categories_of
+from anchor_detr_jax.data.sources import read_training_set
 
 PHOTOGRAPHS = [str(name) for name in golden("transforms")["files"]]
 
@@ -58,7 +60,7 @@ def small():
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_targets_are_the_references(name):
-    dataset = read_coco_training(DATA / "coco", "val2017", columns=coco_columns())
+    dataset = read_training_set(DATA / "coco", "val2017", columns=coco_columns())
     file = golden("transforms")
     index = dataset.pictures.files.index(name)
     boxes, labels = dataset.targets(index)
@@ -69,7 +71,7 @@ def test_targets_are_the_references(name):
 
 
 def test_boxes_are_clipped_and_what_has_no_area_is_dropped_and_counted(write, small):
-    dataset = read_coco_training(write(small), "train")
+    dataset = read_training_set(write(small), "train")
     assert len(dataset) == len(dataset.pictures) == 3
     np.testing.assert_array_equal(dataset.hw, [[20, 30], [40, 10], [8, 9]])
     np.testing.assert_array_equal(dataset.counts, [1, 2, 0])
@@ -84,12 +86,12 @@ def test_boxes_are_clipped_and_what_has_no_area_is_dropped_and_counted(write, sm
 
 def test_columns_are_the_files_categories_in_ascending_order_or_as_asked_for(write, small):
     root = write(small)
-    dataset = read_coco_training(root, "train")
+    dataset = read_training_set(root, "train")
     assert dataset.categories == Categories((9, 40), ("nine", "forty"))
     np.testing.assert_array_equal(dataset.labels, [0, 1, 0])
-    by_id = read_coco_training(root, "train", columns=coco_columns())
+    by_id = read_training_set(root, "train", columns=coco_columns())
     np.testing.assert_array_equal(by_id.labels, [9, 40, 9])
-    without_gaps = read_coco_training(root, "train", columns=coco_columns(gaps=False))
+    without_gaps = read_training_set(root, "train", columns=coco_columns(gaps=False))
     np.testing.assert_array_equal(without_gaps.labels, [8, 35, 8])
 
 
@@ -110,22 +112,22 @@ def _annotation(**changes):
         (_annotation(bbox=[1, 85, 2, 2]), "annotation 9: .* far outside its picture of 10x40"),
         (_annotation(bbox=[-11, 1, 2, 2]), "annotation 9: .* far outside its picture of 10x40"),
         (_annotation(category_id=10), "annotation 9: no column stands for category 10"),
-        (_annotation(category_id=[9]), "annotation 9: .*unhashable"),
+        (_annotation(category_id=[9]), "annotation 9: its category is .9., expected a whole"),
         (_annotation(image_id=4), "annotation 9: there is no image 4"),
         (_annotation(id=4), "annotation 4: its id occurs twice"),
         ({"id": 9, "image_id": 3, "bbox": [1, 1, 2, 2]}, "annotation 9: no 'category_id'"),
-        ("nothing", "annotation nothing: "),
+        ("nothing", "annotation number 6: it is .nothing., expected an object"),
     ],
 )
 def test_an_annotation_with_a_fault_stops_or_is_skipped(write, small, annotation, says):
-    good = read_coco_training(write(small), "train")
+    good = read_training_set(write(small), "train")
     small["annotations"].append(annotation)
     root = write(small)
     with pytest.raises(ValueError, match=f"instances_train.json has 1 fault: {says}"):
-        read_coco_training(root, "train")
+        read_training_set(root, "train")
     with pytest.raises(ValueError, match="on_bad='skip'"):
-        read_coco_training(root, "train")
-    skipping = read_coco_training(root, "train", on_bad="skip")
+        read_training_set(root, "train")
+    skipping = read_training_set(root, "train", on_bad="skip")
     assert len(skipping.faults) == 1
     assert skipping.fingerprint == good.fingerprint
 
@@ -134,36 +136,34 @@ def test_a_picture_that_is_missing_goes_with_its_annotations(write, small):
     root = write(small)
     (root / "train/b.png").unlink()
     with pytest.raises(ValueError, match=r"1 fault: picture .*b\.png is not there"):
-        read_coco_training(root, "train")
-    dataset = read_coco_training(root, "train", on_bad="skip")
+        read_training_set(root, "train")
+    dataset = read_training_set(root, "train", on_bad="skip")
     assert dataset.pictures.files == ("a.png", "c.png")
     np.testing.assert_array_equal(dataset.counts, [1, 0])
     assert len(dataset.faults) == 1
     small["images"][0].pop("file_name")
     small["images"][2]["file_name"] = ""  # the folder itself is no picture
     with pytest.raises(ValueError, match="no picture to train on; image 7: no file_name"):
-        read_coco_training(write(small), "train", on_bad="skip")
+        read_training_set(write(small), "train", on_bad="skip")
 
 
 def test_sizes_that_are_not_given_are_read_off_the_pictures(write, small):
     del small["images"][0]["height"]
     small["images"][1]["width"] = None
     root = write(small)
-    np.testing.assert_array_equal(
-        read_coco_training(root, "train").hw, [[20, 30], [40, 10], [8, 9]]
-    )
+    np.testing.assert_array_equal(read_training_set(root, "train").hw, [[20, 30], [40, 10], [8, 9]])
     (root / "train/a.png").write_text("no picture")
     with pytest.raises(ValueError, match=r"picture .*a\.png has no size in the file"):
-        read_coco_training(root, "train")
-    skipping = read_coco_training(root, "train", on_bad="skip")
+        read_training_set(root, "train")
+    skipping = read_training_set(root, "train", on_bad="skip")
     np.testing.assert_array_equal(skipping.hw, [[40, 10], [8, 9]])
 
 
 def test_all_that_is_wrong_is_said_at_once(write, small):
     small["annotations"] += [_annotation(id=i, bbox=[0, 0, -1, 1]) for i in range(20, 28)]
     with pytest.raises(ValueError, match=r"has 8 faults: annotation 20: .*; and 3 more\. Mend"):
-        read_coco_training(write(small), "train")
-    assert len(read_coco_training(write(small), "train", on_bad="skip").faults) == 8
+        read_training_set(write(small), "train")
+    assert len(read_training_set(write(small), "train", on_bad="skip").faults) == 8
 
 
 @pytest.mark.parametrize("on_bad", ["stop", "skip"])
@@ -180,34 +180,34 @@ def test_all_that_is_wrong_is_said_at_once(write, small):
 )
 def test_what_cannot_be_skipped(write, small, change, says, on_bad):
     with pytest.raises(ValueError, match=says):
-        read_coco_training(write({**small, **change}), "train", on_bad=on_bad)
+        read_training_set(write({**small, **change}), "train", on_bad=on_bad)
 
 
 def test_an_unknown_split_and_an_unknown_way(write, small):
     root = write(small)
     with pytest.raises(ValueError, match=r"no pictures of 'test': neither test/.*instances_test"):
-        read_coco_training(root, "test")
+        read_training_set(root, "test")
     with pytest.raises(ValueError, match="on_bad is 'ignore', and must be 'stop' or 'skip'"):
-        read_coco_training(root, "train", on_bad="ignore")
+        read_training_set(root, "train", on_bad="ignore")
     with pytest.raises(ValueError, match="no COCO annotation file"):
-        read_coco_training(write("{"), "train")
+        read_training_set(write("{"), "train")
 
 
 def test_a_file_without_annotations_has_pictures_without_boxes(write, small):
     del small["annotations"]
-    dataset = read_coco_training(write(small), "train")
+    dataset = read_training_set(write(small), "train")
     np.testing.assert_array_equal(dataset.counts, [0, 0, 0])
     assert dataset.boxes_xyxy_px.shape == (0, 4)
 
 
 def test_fingerprint_is_of_the_content(write, small, tmp_path):
     root = write(small)
-    first = read_coco_training(root, "train").fingerprint
-    assert read_coco_training(root, "train").fingerprint == first
+    first = read_training_set(root, "train").fingerprint
+    assert read_training_set(root, "train").fingerprint == first
     moved = tmp_path / "moved"
     shutil.copytree(root / "train", moved / "images/train")
     shutil.copytree(root / "annotations", moved / "annotations")
-    assert read_coco_training(moved, "train").fingerprint == first
+    assert read_training_set(moved, "train").fingerprint == first
     prints = {first}
     for change in (
         lambda d: d["annotations"][0]["bbox"].__setitem__(0, 1.5),
@@ -220,7 +220,7 @@ def test_fingerprint_is_of_the_content(write, small, tmp_path):
     ):
         changed = copy.deepcopy(small)
         change(changed)
-        prints.add(read_coco_training(write(changed), "train").fingerprint)
+        prints.add(read_training_set(write(changed), "train").fingerprint)
     assert len(prints) == 8
 
 

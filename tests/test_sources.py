@@ -9,14 +9,14 @@ from conftest import DATA
 from anchor_detr_jax.data.annotated import pack_targets
 from anchor_detr_jax.data.categories import coco_columns
 from anchor_detr_jax.data.sources import read_training_set, with_boxes_only
-from anchor_detr_jax.data.tfds_builder import prepare_coco_folder
+from anchor_detr_jax.data.tfds_builder import prepare_tfds_folder
 from anchor_detr_jax.evaluation.sets import read_evaluation_set
 
 
 @pytest.fixture(scope="module")
 def tfds(tmp_path_factory):
     """The photographs as array_record."""
-    return prepare_coco_folder(DATA / "coco", tmp_path_factory.mktemp("tfds") / "photographs")
+    return prepare_tfds_folder(DATA / "coco", tmp_path_factory.mktemp("tfds") / "photographs")
 
 
 def test_both_layouts_train_alike(tfds):

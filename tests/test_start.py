@@ -27,7 +27,12 @@ def _quick_weights(monkeypatch):
     def new(model, key):
         return random_variables(model.config, int(jax.random.key_data(key)[-1]))
 
+    def new_head(model, seed):
+        params = flatten(random_variables(model, seed)["params"])
+        return {name: params[name] for name in params if name.startswith("class_head/")}
+
     monkeypatch.setattr(start, "init_variables", new)
+    monkeypatch.setattr(start, "_new_class_head", new_head)
 
 
 def weights(config, model=NARROW, categories=None):

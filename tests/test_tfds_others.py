@@ -10,14 +10,10 @@ import pytest
 from conftest import DATA
 from PIL import Image
 
-from anchor_detr_jax.data.annotations import read_coco_training
 from anchor_detr_jax.data.categories import COCO_NAMES, Categories, coco_columns
-from anchor_detr_jax.data.tfds_builder import prepare_coco_folder
-from anchor_detr_jax.data.tfds_folder import (
-    boxes_xyxy_px,
-    read_tfds_training,
-    write_coco_annotations,
-)
+from anchor_detr_jax.data.sources import read_training_set
+from anchor_detr_jax.data.tfds_builder import prepare_tfds_folder
+from anchor_detr_jax.data.tfds_folder import boxes_xyxy_px, read_tfds_records
 from anchor_detr_jax.data.tfds_records import Records
 
 
@@ -139,8 +135,8 @@ def photographs(tmp_path_factory):
 
 @pytest.mark.parametrize("columns", [coco_columns(), coco_columns(gaps=False)])
 def test_their_coco_is_ours(photographs, columns):
-    theirs = read_tfds_training(photographs, "train", columns=columns)
-    ours = read_coco_training(DATA / "coco", "val2017", columns=columns)
+    theirs = read_training_set(photographs, "train", columns=columns)
+    ours = read_training_set(DATA / "coco", "val2017", columns=columns)
     assert (len(theirs), theirs.dropped, theirs.categories) == (5, ours.dropped, columns)
     names = [theirs.pictures.name(i).split("/")[-1] for i in range(5)]
     for i in range(5):
@@ -153,21 +149,19 @@ def test_their_coco_is_ours(photographs, columns):
 
 
 def test_their_categories_are_the_class_labels(photographs):
-    dataset = read_tfds_training(photographs, "train")
+    dataset = read_training_set(photographs, "train")
     assert dataset.categories == Categories(tuple(range(80)), tuple(COCO_NAMES.values()))
     other = Categories((3, 1), ("person", "unicorn"))
     with pytest.raises(ValueError, match=r"no column stands for category '[a-z ]+'"):
-        read_tfds_training(photographs, "train", columns=other)
-    people = read_tfds_training(photographs, "train", columns=other, on_bad="skip")
+        read_training_set(photographs, "train", columns=other)
+    people = read_training_set(photographs, "train", columns=other, on_bad="skip")
     assert set(people.labels) == {0}
     assert len(people.labels) == (dataset.labels == 0).sum()
-    with pytest.raises(ValueError, match="not prepared from COCO annotations"):
-        write_coco_annotations(photographs, "train", photographs / "no.json")
 
 
 def test_the_least_that_there_must_be(tmp_path):
     boxes = [(0.1, 0.25, 0.5, 0.75), (0.5, 0.5, 0.5, 0.9), (-0.5, 0.5, 1.5, 1.25)]
-    dataset = read_tfds_training(simple(tmp_path, *boxes), "train")
+    dataset = read_training_set(simple(tmp_path, *boxes), "train")
     assert dataset.hw.tolist() == [[100, 200]]
     np.testing.assert_allclose(
         dataset.boxes_xyxy_px, [[50, 10, 150, 50], [100, 0, 200, 100]], rtol=1e-6
@@ -190,8 +184,8 @@ def test_the_least_that_there_must_be(tmp_path):
 def test_boxes_with_a_fault(tmp_path, sides, says):
     folder = simple(tmp_path, (0.1, 0.25, 0.5, 0.75), sides)
     with pytest.raises(ValueError, match=f"has 1 fault.*annotation 2: its box .*{says}"):
-        read_tfds_training(folder, "train")
-    dataset = read_tfds_training(folder, "train", on_bad="skip")
+        read_training_set(folder, "train")
+    dataset = read_training_set(folder, "train", on_bad="skip")
     assert dataset.starts.tolist() == [0, 1]
     assert len(dataset.faults) == 1
 
@@ -201,19 +195,19 @@ def test_what_is_no_picture_is_a_fault(tmp_path):
     bad = {"image": b"no picture", "objects": [{"bbox": box(0, 0, 1, 1), "label": 0}]}
     folder = write_theirs(tmp_path, [good, bad, good], simple_features())
     with pytest.raises(ValueError, match=r"record \d is no readable picture"):
-        read_tfds_training(folder, "train")
-    dataset = read_tfds_training(folder, "train", on_bad="skip")
+        read_training_set(folder, "train")
+    dataset = read_training_set(folder, "train", on_bad="skip")
     assert (len(dataset), dataset.labels.tolist()) == (2, [1, 1])
     assert [dataset.pictures.encoded(i) for i in range(2)] == [good["image"]] * 2
     nothing = write_theirs(tmp_path / "nothing", [bad], simple_features())
-    with pytest.raises(ValueError, match="no picture in train"):
-        read_tfds_training(nothing, "train", on_bad="skip")
+    with pytest.raises(ValueError, match=r"no picture to train on; .*record 0 is no"):
+        read_training_set(nothing, "train", on_bad="skip")
 
 
 def test_sizes_that_are_stored_are_taken(tmp_path):
     features = simple_features(height=np.int64, width=np.int64)
     example = {"image": b"unseen", "objects": [], "height": 7, "width": 9}
-    dataset = read_tfds_training(write_theirs(tmp_path, [example], features), "train")
+    dataset = read_training_set(write_theirs(tmp_path, [example], features), "train")
     assert dataset.hw.tolist() == [[7, 9]]
 
 
@@ -240,11 +234,13 @@ def test_what_is_not_needed_is_not_decoded(tmp_path):
     one = {"bbox": box(0.1, 0.25, 0.5, 0.75), "label": "kerb", **other}
     example = {"image": picture(100, 200, "JPEG"), "image/filename": "2007_1.jpg", "labels": [0]}
     example |= {"objects": [one], "segmentation": b"no picture"}
-    dataset = read_tfds_training(write_theirs(tmp_path, [example], features), "train")
+    dataset = read_training_set(write_theirs(tmp_path, [example], features), "train")
     assert dataset.labels.tolist() == [0]
     np.testing.assert_allclose(dataset.boxes_xyxy_px, [[50, 10, 150, 50]], rtol=1e-6)
     assert dataset.pictures.name(0).endswith("/train/2007_1.jpg")
     assert dataset.pictures.encoded(0) == example["image"]
+    (record,) = read_tfds_records(tmp_path / "theirs/1.0.0", "train").pictures
+    assert record.boxes[0].difficult
 
 
 def test_other_records(tmp_path):
@@ -253,7 +249,7 @@ def test_other_records(tmp_path):
     example = {"image": picture(9, 9), "label": 3}
     folder = write_theirs(tmp_path, [example], {"image": tfds.features.Image(), "label": np.int64})
     with pytest.raises(ValueError, match=r"expected at least image .* bbox .* and label"):
-        read_tfds_training(folder, "train")
+        read_training_set(folder, "train")
 
 
 @pytest.mark.parametrize(
@@ -276,9 +272,9 @@ def test_box_formats(box_format, sides):
 
 
 def test_records_are_read_once(photographs, never_scan):
-    first = read_tfds_training(photographs, "train")
+    first = read_training_set(photographs, "train")
     never_scan()
-    assert read_tfds_training(photographs, "train").fingerprint == first.fingerprint
+    assert read_training_set(photographs, "train").fingerprint == first.fingerprint
 
 
 def test_an_index_of_other_records_is_not_used(tmp_path):
@@ -287,37 +283,37 @@ def test_an_index_of_other_records_is_not_used(tmp_path):
     new = simple(tmp_path / "new", (0.2, 0.25, 0.5, 0.75))
     shards = [next(folder.glob("*.array_record*")) for folder in (old, new)]
     assert shards[0].stat().st_size == shards[1].stat().st_size
-    assert read_tfds_training(old, "train").boxes_xyxy_px[0, 1] == pytest.approx(10)
+    assert read_training_set(old, "train").boxes_xyxy_px[0, 1] == pytest.approx(10)
     shutil.copy(old / "anchor_detr_jax-train.npz", new)
-    assert read_tfds_training(new, "train").boxes_xyxy_px[0, 1] == pytest.approx(20)
+    assert read_training_set(new, "train").boxes_xyxy_px[0, 1] == pytest.approx(20)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK no zip", None])
 def test_a_damaged_index_is_made_again(tmp_path, content, never_scan):
     folder = simple(tmp_path, (0.1, 0.25, 0.5, 0.75))
-    first = read_tfds_training(folder, "train")
+    first = read_training_set(folder, "train")
     kept = folder / "anchor_detr_jax-train.npz"
     kept.write_bytes(kept.read_bytes()[:-100] if content is None else content)
-    assert read_tfds_training(folder, "train").fingerprint == first.fingerprint
+    assert read_training_set(folder, "train").fingerprint == first.fingerprint
     never_scan()
-    assert read_tfds_training(folder, "train").fingerprint == first.fingerprint
+    assert read_training_set(folder, "train").fingerprint == first.fingerprint
 
 
 def test_beside_records_that_are_not_ones_own(tmp_path, own_cache, never_scan):
     """The index goes to the user's cache."""
     folder = simple(tmp_path, (0.1, 0.25, 0.5, 0.75))
     (folder / "anchor_detr_jax-train.npz").mkdir()  # cannot be written, even by root
-    first = read_tfds_training(folder, "train")
+    first = read_training_set(folder, "train")
     assert len(list((own_cache / "anchor_detr_jax").iterdir())) == 1
     never_scan()
-    assert read_tfds_training(folder, "train").fingerprint == first.fingerprint
+    assert read_training_set(folder, "train").fingerprint == first.fingerprint
 
 
 def test_a_copy_of_a_folder_of_ours_keeps_its_index(tmp_path, never_scan):
-    prepared = prepare_coco_folder(DATA / "coco", tmp_path / "prepared")
+    prepared = prepare_tfds_folder(DATA / "coco", tmp_path / "prepared")
     never_scan()
-    expected = read_tfds_training(prepared, "val2017").fingerprint
+    expected = read_training_set(prepared, "val2017").fingerprint
     copy = shutil.copytree(prepared, tmp_path / "copy", copy_function=shutil.copyfile)
     for path in copy.iterdir():
         os.utime(path, (1, 1))
-    assert read_tfds_training(copy, "val2017").fingerprint == expected
+    assert read_training_set(copy, "val2017").fingerprint == expected

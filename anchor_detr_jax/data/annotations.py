@@ -1,36 +1,39 @@
-"""COCO annotations as training wants them, with everything that is wrong with them said at once.
+"""What a data set says, checked, and as training wants it; all that is wrong is said at once.
 
 Source: AnchorDETR `datasets/coco.py`, `ConvertCocoPolysToMask`.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
-from PIL import Image
 
-from anchor_detr_jax.data.annotated import AnnotatedDataset, FilePictures
+from anchor_detr_jax.data.annotated import AnnotatedDataset, FilePictures, Pictures
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.coco import locate_split, read_annotation_file
-from anchor_detr_jax.data.pixel_boxes import has_area, xywh_to_xyxy
+from anchor_detr_jax.data.listing import names_in
+from anchor_detr_jax.data.picture_sizes import picture_sizes
+from anchor_detr_jax.data.pixel_boxes import has_area
+from anchor_detr_jax.data.records import BoxRecord, PictureRecord, SplitRecords
 
 __all__ = [
     "FaultList",
-    "categories_of",
-    "checked_box_xywh",
-    "read_coco_training",
+    "SoundPicture",
+    "annotated_dataset",
+    "check_box",
+    "columns_of",
+    "sound_pictures",
 ]
 
 _SHOWN = 5
 """How many faults a message spells out."""
+
+
+_OF_ANNOTATIONS = ("annotation", "annotation id", "annotation of no image")
+"""Faults that follow where there are no pictures."""
 
 
 @dataclass
@@ -46,13 +49,13 @@ class FaultList:
     on_bad: str
     messages: list[str] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.on_bad not in ("stop", "skip"):
             raise ValueError(f"on_bad is {self.on_bad!r}, and must be 'stop' or 'skip'")
 
     def add(self, message: str) -> None:
-        """Note one."""
-        self.messages.append(message)
+        """Note one; it need not name the source again."""
+        self.messages.append(message.removeprefix(f"{self.source}: "))
 
     def settled(self) -> tuple[str, ...]:
         """The messages, where what is wrong may be skipped.
@@ -71,211 +74,217 @@ class FaultList:
         return tuple(self.messages)
 
 
-def read_coco_training(
-    root: str | Path, split: str, *, columns: Categories | None = None, on_bad: str = "stop"
+@dataclass(frozen=True, slots=True)
+class SoundPicture:
+    """A picture that is there.
+
+    Attributes:
+        record: what the data set says of it.
+        hw: its height and width by the annotations, or else by itself.
+        boxes: those without a fault, crowds and boxes without an area included.
+    """
+
+    record: PictureRecord
+    hw: tuple[int, int]
+    boxes: list[BoxRecord]
+
+
+def annotated_dataset(
+    records: SplitRecords, *, columns: Categories | None = None, on_bad: str = "stop"
 ) -> AnnotatedDataset:
-    """A split of a COCO folder, to train on.
+    """Records of files, to train on.
 
     Crowd boxes are dropped, boxes are clipped to their picture, and those without an area dropped.
-    Sizes that the file does not give are read off the pictures.
 
     Args:
-        root: folder in COCO's layout.
-        split: such as `train2017`.
-        columns: what the columns of the logits stand for; a box's label is the column with its
-            category's id. None: the file's categories, in ascending order of their ids.
+        records: as a format's scanner made them.
+        columns: what the columns of the logits stand for; None: the data set's categories.
         on_bad: "stop" at annotations and pictures with a fault, or "skip" and list them. Faults
-            are: boxes that are not finite, have negative sides or lie more than a picture's size
-            outside it, unknown categories and pictures, annotation ids that occur twice, pictures
-            that are missing or whose size can neither be looked up nor read.
+            are those of the records, and what `sound_pictures` adds.
 
     Raises:
-        ValueError: for faults, and if there is no such split, nothing in it to train on, or
-            two images or categories with one id.
-        OSError: if the annotation file cannot be read.
+        ValueError: for faults, and if there is nothing to train on, or images or categories cannot
+            be told apart.
     """
-    file, folder = locate_split(root, split)
-    content = read_annotation_file(file)
-    faults = FaultList(str(file), on_bad)
-    columns = columns or categories_of(content.get("categories", []), str(file))
-    images = _usable(content["images"], folder, faults)
-    if not images:
-        first = f"; {faults.settled()[0]}" if faults.settled() else ""
-        raise ValueError(f"{file} has no picture to train on{first}")
-    hw = np.array(list(images.values()), np.int64)
-    gathered = _Gathered(columns, {image_id: row for row, (image_id, _) in enumerate(images)}, hw)
-    skipped = {image["id"] for image in content["images"]} - set(gathered.row_of)
-    gathered.add_all(content.get("annotations", []), skipped, faults)
-    boxes, labels, starts = gathered.packed()
+    column_of = columns_of(records, columns)
+    faults = FaultList(records.source, on_bad)
+    sound = sound_pictures(records, faults, known=column_of.__contains__)
+    if not sound:
+        first = ""
+        if any(fault.kind not in _OF_ANNOTATIONS for fault in records.faults) or records.pictures:
+            first = f"; {faults.settled()[0]}"
+        raise ValueError(f"{records.source} has no picture to train on{first}")
+    boxes = [(row, box) for row, found in enumerate(sound) for box in found.boxes if not box.crowd]
+    rows = np.array([row for row, _ in boxes], np.int64)
+    labels = np.array([column_of[box.category] for _, box in boxes], np.int32)
+    xyxy = np.array([box.xyxy_px for _, box in boxes], np.float32).reshape(-1, 4)
+    hw = np.array([found.hw for found in sound], np.int64)
+    xyxy = xyxy.clip(0, hw[rows][:, [1, 0, 1, 0]].astype(np.float32))
+    kept = has_area(xyxy)
+    starts = np.zeros(len(sound) + 1, np.int64)
+    starts[1:] = np.cumsum(np.bincount(rows[kept], minlength=len(sound)))
+    dropped = {
+        "crowd": sum(len(found.boxes) for found in sound) - len(boxes),
+        "no area": int((~kept).sum()),
+    }
     return AnnotatedDataset(
-        pictures=FilePictures(folder, tuple(name for _, name in images)),
+        pictures=_pictures([found.record for found in sound]),
         hw=hw,
-        boxes_xyxy_px=boxes,
-        labels=labels,
+        boxes_xyxy_px=xyxy[kept],
+        labels=labels[kept],
         starts=starts,
-        categories=columns,
-        dropped=dict(gathered.dropped),
+        categories=columns or records.categories,
+        dropped={reason: count for reason, count in dropped.items() if count},
         faults=faults.settled(),
     )
 
 
-class _Gathered:
-    """Boxes and labels as annotations come, in any order of the pictures."""
+def columns_of(records: SplitRecords, columns: Categories | None) -> dict[int | str, int]:
+    """The column of each category that boxes of these records may have.
 
-    def __init__(self, columns: Categories, row_of: dict[int, int], hw: np.ndarray):
-        self.row_of = row_of
-        self.hw: list[list[int]] = hw.tolist()
-        self.column_of = {
-            id_: column
-            for column, (id_, name) in enumerate(zip(columns.ids, columns.names, strict=True))
-            if name is not None
-        }
-        self.seen: set[Any] = set()
-        self.rows: list[int] = []
-        self.boxes_xywh: list[np.ndarray] = []
-        self.labels: list[int] = []
-        self.dropped: Counter[str] = Counter()
+    Columns that are given are found by the category's id, or, where ids are only counted, by name.
 
-    def add_all(self, annotations: Sequence[Any], skipped: set[int], faults: FaultList) -> None:
-        """Take in what has no fault, but for what belongs to images that were skipped."""
-        for annotation in annotations:
-            try:
-                if annotation.get("image_id") not in skipped:
-                    self.add(annotation)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-                name = annotation.get("id") if isinstance(annotation, Mapping) else annotation
-                faults.add(f"annotation {name}: {reason}")
+    Raises:
+        ValueError: if none are given, and the data set's own categories cannot be told apart.
+    """
+    if columns is None:
+        fault = next((f.message for f in records.faults if f.kind == "categories"), "")
+        if fault:
+            raise ValueError(fault)
+    chosen = columns or records.categories
+    places = list(enumerate(zip(chosen.ids, chosen.names, strict=True)))
+    by_name = {name: column for column, (_, name) in places if name is not None}
+    by_id = {id_: column for column, (id_, name) in places if name is not None}
+    if columns and records.by_name:
+        own = zip(records.categories.ids, records.categories.names, strict=True)
+        by_id = {id_: by_name[name] for id_, name in own if name in by_name}
+    return {**by_name, **by_id}
 
-    def add(self, annotation: Mapping[str, Any]) -> None:
-        """Take an annotation in.
 
-        Raises:
-            ValueError, TypeError, KeyError: for one with a fault.
-        """
-        if "id" in annotation:
-            if annotation["id"] in self.seen:
-                raise ValueError("its id occurs twice")
-            self.seen.add(annotation["id"])
-        if annotation["image_id"] not in self.row_of:
-            raise ValueError(f"there is no image {annotation['image_id']}")
-        if annotation["category_id"] not in self.column_of:
-            raise ValueError(
-                f"no column stands for category {annotation['category_id']}; does "
-                "data.categories fit the data?"
+def sound_pictures(
+    records: SplitRecords, faults: FaultList, *, known: Callable[[int | str], bool] | None
+) -> list[SoundPicture]:
+    """The pictures that are there, with the boxes that can be meant; the others go to `faults`.
+
+    Faults are those of the records; pictures that are missing, or whose size is neither given nor
+    to be read; boxes that are not finite, have negative sides or lie more than a picture's size
+    outside it; categories that are not `known`, where that is given.
+
+    Raises:
+        ValueError: if images cannot be told apart.
+    """
+    for fault in records.faults:
+        if fault.kind == "image id":
+            raise ValueError(fault.message)
+        if fault.kind != "categories":
+            faults.add(f"{fault.where}: {fault.message}")
+    found = []
+    for picture, hw in _sized(_present(records.pictures, faults)):
+        if hw is None:
+            size = (
+                "is no readable picture"
+                if picture.encoded
+                else ("has no size in the file, nor one that can be read")
             )
-        row = self.row_of[annotation["image_id"]]
-        box = checked_box_xywh(annotation["bbox"], self.hw[row])
-        if annotation.get("iscrowd", 0):
-            self.dropped["crowd"] += 1
-            return
-        self.rows.append(row)
-        self.boxes_xywh.append(box)
-        self.labels.append(self.column_of[annotation["category_id"]])
-
-    def packed(
-        self,
-    ) -> tuple[Float[np.ndarray, "m 4"], Int[np.ndarray, " m"], Int[np.ndarray, " s"]]:
-        """Boxes, clipped, and labels, picture by picture, and where each picture's start."""
-        rows = np.array(self.rows, np.int64)
-        boxes = xywh_to_xyxy(np.array(self.boxes_xywh, np.float32).reshape(-1, 4))
-        limits = np.array(self.hw, np.float32)[rows][:, [1, 0, 1, 0]]
-        boxes = boxes.clip(0, limits)
-        kept = has_area(boxes)
-        if not kept.all():
-            self.dropped["no area"] += int((~kept).sum())
-        places = np.flatnonzero(kept)
-        places = places[np.argsort(rows[places], kind="stable")]
-        starts = np.zeros(len(self.hw) + 1, np.int64)
-        starts[1:] = np.cumsum(np.bincount(rows[places], minlength=len(self.hw)))
-        return boxes[places], np.array(self.labels, np.int32)[places], starts
+            faults.add(f"picture {picture.path} {size}")
+            continue
+        boxes = [box for box in picture.boxes if _is_sound(box, hw, known, faults)]
+        found.append(SoundPicture(picture, hw, boxes))
+    return found
 
 
-def categories_of(entries: Sequence[Mapping[str, Any]], source: str) -> Categories:
-    """The categories of an annotation file, in ascending order of their ids.
+def check_box(xyxy_px: Sequence[float], hw: Sequence[int]) -> None:
+    """Refuse corners that cannot be meant in a picture of this size.
 
     Raises:
-        ValueError: if there are none, or ids that are no whole numbers or occur twice.
+        ValueError: for negative sides, and what is far outside; the box is shown as x, y, w, h.
     """
-    try:
-        names = {entry["id"]: str(entry["name"]) for entry in entries}
-        ids = sorted(names)
-        whole = all(type(i) is int for i in ids)
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"{source} needs categories with id and name ({error})") from None
-    if not ids or not whole or len(ids) != len(entries):
-        raise ValueError(
-            f"{source} has {len(entries)} categories with ids {ids[:_SHOWN]}, expected at least "
-            "one, with whole numbers as ids, each once"
+    (x1, y1, x2, y2), (height, width) = xyxy_px, hw
+    negative = x2 < x1 or y2 < y1
+    if negative or x1 < -width or y1 < -height or not (x2 <= 2 * width and y2 <= 2 * height):
+        shown = ", ".join(f"{number:g}" for number in (x1, y1, x2 - x1, y2 - y1))
+        fault = "has a negative width or height"
+        if not negative:
+            fault = f"is far outside its picture of {width}x{height}"
+        raise ValueError(f"its box [{shown}] {fault}")
+
+
+def _is_sound(
+    box: BoxRecord,
+    hw: tuple[int, int],
+    known: Callable[[int | str], bool] | None,
+    faults: FaultList,
+) -> bool:
+    if box.fault or box.xyxy_px is None:
+        faults.add(f"{box.where}: {box.fault or 'it has no box'}")
+        return False
+    if known and not known(box.category):
+        category = box.category if isinstance(box.category, int) else repr(box.category)
+        faults.add(
+            f"{box.where}: no column stands for category {category}; does data.categories fit the "
+            "data?"
         )
-    return Categories(tuple(ids), tuple(names[i] for i in ids))
-
-
-def checked_box_xywh(box: Any, hw: Sequence[int] | np.ndarray) -> Float[np.ndarray, " 4"]:
-    """A box (x, y, w, h) in pixels of a picture of this size, from whatever a file has there.
-
-    Raises:
-        ValueError: if it is none, or cannot be meant.
-    """
-    sides = _finite_numbers(box)
-    if len(sides) != 4:
-        raise ValueError(f"its box is {box}, expected four finite numbers x, y, w, h")
-    x, y, w, h = sides
-    if w < 0 or h < 0:
-        raise ValueError(f"its box {list(box)} has a negative width or height")
-    height, width = int(hw[0]), int(hw[1])
-    if x < -width or y < -height or x + w > 2 * width or y + h > 2 * height:
-        raise ValueError(f"its box {list(box)} is far outside its picture of {width}x{height}")
-    return np.array(sides, np.float32)
-
-
-def _finite_numbers(values: Any) -> list[float]:
-    """These numbers; none, if there is anything else among them."""
+        return False
     try:
-        numbers = [value + 0.0 for value in values]
-        return numbers if all(map(math.isfinite, numbers)) else []
-    except (TypeError, OverflowError):
-        return []
+        check_box(box.xyxy_px, hw)
+    except ValueError as error:
+        faults.add(f"{box.where}: {error}")
+        return False
+    return True
 
 
-def _usable(
-    images: Sequence[Mapping[str, Any]], folder: Path, faults: FaultList
-) -> dict[tuple[int, str], tuple[int, int]]:
-    """Id and file of each image whose picture is there, and its height and width.
+def _present(pictures: Sequence[PictureRecord], faults: FaultList) -> Iterator[PictureRecord]:
+    """The pictures whose files are there, or that are no files.
 
     Folders are listed once, as asking for each picture takes long where many are far away.
     """
     files: dict[Path, set[str]] = {}
-    usable = {}
-    for image in images:
-        name = image.get("file_name")
-        if not isinstance(name, str):
-            faults.add(f"image {image['id']}: no file_name")
-            continue
-        path = folder / name
-        if path.parent not in files:
-            files[path.parent] = _files_of(path.parent)
-        if path.name not in files[path.parent]:
-            faults.add(f"picture {path} is not there")
-            continue
-        try:
-            usable[image["id"], name] = _picture_hw(image, path)
-        except Exception as error:  # on damaged files, decoders raise what they like
-            faults.add(f"picture {path} has no size in the file, nor one that can be read: {error}")
-    return usable
+    for picture in pictures:
+        folder = picture.path.parent
+        if picture.encoded is None and folder not in files:
+            files[folder] = names_in(folder)
+        if picture.encoded or picture.path.name in files[folder]:
+            yield picture
+        else:
+            faults.add(f"picture {picture.path} is not there")
 
 
-def _files_of(folder: Path) -> set[str]:
-    """Names of the files of a folder; none, if there is no such folder."""
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.is_file()}
+def _sized(
+    pictures: Iterator[PictureRecord],
+) -> Iterator[tuple[PictureRecord, tuple[int, int] | None]]:
+    """Each with its height and width; those that nothing gives are read off the files."""
+    there = list(pictures)
+    unsized = [p for p in there if not (p.declared_hw or p.header_hw or p.encoded)]
+    sizes = picture_sizes([picture.path for picture in unsized], title="sizes of pictures")
+    read = {picture.id: hw for picture, hw in zip(unsized, sizes, strict=True)}
+    for picture in there:
+        yield picture, picture.declared_hw or picture.header_hw or read.get(picture.id)
 
 
-def _picture_hw(image: Mapping[str, Any], path: Path) -> tuple[int, int]:
-    height, width = image.get("height"), image.get("width")
-    if type(height) is int and type(width) is int and height > 0 and width > 0:
-        return height, width
-    with Image.open(path) as picture:
-        return picture.height, picture.width
+def _pictures(records: Sequence[PictureRecord]) -> Pictures:
+    paths = [record.path for record in records]
+    stored = tuple(record.encoded for record in records if record.encoded)
+    if stored:
+        return _StoredPictures(tuple(map(str, paths)), stored)
+    try:
+        folder = Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # some are relative, some absolute, or on several drives
+        return FilePictures(Path(), tuple(map(str, paths)))
+    return FilePictures(folder, tuple(str(path.relative_to(folder)) for path in paths))
+
+
+@dataclass(frozen=True)
+class _StoredPictures:
+    """Pictures that are no files of their own."""
+
+    names: tuple[str, ...]
+    readers: tuple[Callable[[], bytes], ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+    def encoded(self, index: int) -> bytes:
+        return self.readers[index]()

@@ -55,7 +55,7 @@ class AugmentationConfig:
     zoom_out: float = 0.0
     fixed_hw: tuple[int, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("flip", "crop", "mosaic", "colour_jitter", "zoom_out"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, and must be in [0, 1]")

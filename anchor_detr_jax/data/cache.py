@@ -22,7 +22,7 @@ class CachedPictures:
         ValueError: for a negative limit.
     """
 
-    def __init__(self, pictures: Pictures, limit_bytes: int):
+    def __init__(self, pictures: Pictures, limit_bytes: int) -> None:
         if limit_bytes < 0:
             raise ValueError(f"limit_bytes is {limit_bytes}, expected 0 (none kept) or more")
         self.pictures, self.limit_bytes = pictures, limit_bytes

@@ -37,7 +37,7 @@ class Categories:
     ids: tuple[int, ...]
     names: tuple[str | None, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.ids) != len(self.names):
             raise ValueError(f"{len(self.ids)} category ids but {len(self.names)} names")
 

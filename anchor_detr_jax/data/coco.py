@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +13,23 @@ from typing import Any
 
 from PIL import Image
 
+from anchor_detr_jax.data.listing import stays_below
 from anchor_detr_jax.data.transforms import open_rgb
 
 __all__ = [
+    "BESIDE_PICTURES",
     "CocoDataset",
     "CocoImage",
+    "annotation_content",
+    "coco_splits",
     "locate_split",
     "read_annotation_file",
     "read_coco",
     "read_coco_split",
 ]
+
+BESIDE_PICTURES = "_annotations.coco.json"
+"""What Roboflow calls the annotations of the pictures beside it."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +70,15 @@ class CocoDataset:
     annotated: bool = True
 
 
-def read_coco(annotations: str | Path, images: str | Path) -> CocoDataset:
+def read_coco(
+    annotations: str | Path, images: str | Path, *, root: str | Path | None = None
+) -> CocoDataset:
     """The data set of an annotation file and the folder with its pictures.
+
+    Args:
+        annotations: the file.
+        images: what the names of pictures start from.
+        root: folder that no name may lead out of; None: `images`.
 
     Raises:
         ValueError: if the file is no COCO annotation file, or pictures are missing.
@@ -73,6 +89,13 @@ def read_coco(annotations: str | Path, images: str | Path) -> CocoDataset:
     if not all(isinstance(image.get("file_name"), str) for image in content["images"]):
         raise ValueError(f"{annotations} is no COCO annotation file (an image without file_name)")
     found = [CocoImage(image["id"], images / image["file_name"]) for image in content["images"]]
+    root = Path(root or images)
+    astray = next((image for image in found if not stays_below(root, image.path)), None)
+    if astray:
+        name = os.path.relpath(astray.path, images)
+        raise ValueError(
+            f"{annotations}: image {astray.id}: its file_name {name!r} is not below {root}"
+        )
     missing = [str(image.path) for image in found if not image.path.is_file()]
     if missing:
         raise ValueError(
@@ -89,7 +112,7 @@ def read_coco_split(root: str | Path, split: str) -> CocoDataset:
         ValueError: as `read_coco` and `locate_split`.
         OSError: if a file cannot be read.
     """
-    return read_coco(*locate_split(root, split))
+    return read_coco(*locate_split(root, split), root=root)
 
 
 def locate_split(root: str | Path, split: str) -> tuple[Path, Path]:
@@ -97,12 +120,15 @@ def locate_split(root: str | Path, split: str) -> tuple[Path, Path]:
 
     Pictures are in `split/` or `images/split/`, annotations in `annotations/instances_split.json`
     or, for a split that COCO keeps its annotations of to itself, `image_info_split.json`. The
-    pictures of `test-dev2017` are some of those in `test2017/`.
+    pictures of `test-dev2017` are some of those in `test2017/`. Or both are in `split/`, as
+    Roboflow exports them: the annotations as `_annotations.coco.json`.
 
     Raises:
         ValueError: if there is no such split; it names what was looked for.
     """
     root = Path(root)
+    if (root / split / BESIDE_PICTURES).is_file():
+        return root / split / BESIDE_PICTURES, root / split
     folders = [root / split, root / "images" / split]
     if "test-dev" in split:
         whole = split.replace("test-dev", "test")
@@ -122,6 +148,20 @@ def locate_split(root: str | Path, split: str) -> tuple[Path, Path]:
     raise ValueError(f"{root} has {'; and '.join(faults)}")
 
 
+def coco_splits(root: str | Path) -> list[str]:
+    """The splits of a COCO folder that have annotations and pictures; none, if it is no such."""
+    root = Path(root)
+    files = sorted((root / "annotations").glob("instances_*.json"))
+    names = [file.stem.removeprefix("instances_") for file in files]
+    names += sorted(file.parent.name for file in root.glob(f"*/{BESIDE_PICTURES}"))
+    found = []
+    for name in dict.fromkeys(names):
+        with contextlib.suppress(ValueError):
+            locate_split(root, name)
+            found.append(name)
+    return found
+
+
 def read_annotation_file(path: Path) -> dict[str, Any]:
     """What is in a COCO annotation file, whose images have ids of their own.
 
@@ -129,11 +169,9 @@ def read_annotation_file(path: Path) -> dict[str, Any]:
         ValueError: if it is none; the message says why.
         OSError: if it cannot be read.
     """
+    content = annotation_content(path)
     try:
-        content = json.loads(path.read_bytes())
         ids = [dict(image)["id"] for image in content["images"]]
-        if not isinstance(content.get("annotations", []), list):
-            raise TypeError("its annotations are no list")
     except (ValueError, TypeError, KeyError) as error:
         fault = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path} is no COCO annotation file ({fault})") from None
@@ -144,4 +182,22 @@ def read_annotation_file(path: Path) -> dict[str, Any]:
         if image_id in seen:
             raise ValueError(f"{path} has more than one image with id {image_id}")
         seen.add(image_id)
+    return content
+
+
+def annotation_content(path: Path) -> dict[str, Any]:
+    """What is in a JSON file with a list of `images`; of what is in that, nothing is checked.
+
+    Raises:
+        ValueError: if it is none; the message says why.
+        OSError: if it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        for key, otherwise in (("images", None), ("annotations", []), ("categories", [])):
+            if not isinstance(content.get(key, otherwise), list):
+                raise TypeError(f"its {key} are no list")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        fault = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} is no COCO annotation file ({fault})") from None
     return content

@@ -15,7 +15,7 @@ from anchor_detr_jax.data.categories import Categories
 __all__ = ["BoxRecord", "Fault", "PictureRecord", "SplitRecords"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BoxRecord:
     """One labelled box.
 
@@ -25,17 +25,26 @@ class BoxRecord:
             outside the box; neither clipped nor ordered. None where the file has no four numbers.
         category: as the file names it: an id, or a name.
         crowd: stands for a group, and is not trained on.
+        difficult: Pascal VOC's mark; trained on like others, and left out of its AP.
         fault: why the file's entry cannot be read; "" if it can.
+        id: of the annotation, where it has one.
+        xywh_px: x, y, width and height, where the file has these; corners that are computed from
+            them do not give them back to the bit.
+        area: in square pixels, where the file says it.
     """
 
     where: str
     xyxy_px: tuple[float, float, float, float] | None
     category: int | str
     crowd: bool = False
+    difficult: bool = False
     fault: str = ""
+    id: int | None = None
+    xywh_px: tuple[float, float, float, float] | None = None
+    area: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PictureRecord:
     """One picture and the boxes in it.
 
@@ -46,6 +55,8 @@ class PictureRecord:
         declared_hw: height and width in pixels by the annotations; None if they do not say.
         boxes: in the file's order.
         encoded: gives its bytes, where it is no file of its own.
+        header_hw: height and width by the picture itself, where it was asked already because boxes
+            are fractions of them; None if it was not, or could not say.
     """
 
     where: str
@@ -54,6 +65,7 @@ class PictureRecord:
     declared_hw: tuple[int, int] | None
     boxes: tuple[BoxRecord, ...]
     encoded: Callable[[], bytes] | None = None
+    header_hw: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,8 @@ class SplitRecords:
         categories: all of the data set, used in this split or not.
         faults: duplicate ids, annotations of no picture, label files that cannot be read, ...
         unreferenced: picture files beside those of the split that no split speaks of.
+        by_name: the categories' ids are counted, by the format or by us, so that in another data
+            set only their names say which they are.
     """
 
     source: str
@@ -88,3 +102,4 @@ class SplitRecords:
     categories: Categories
     faults: list[Fault] = field(default_factory=list)
     unreferenced: list[Path] = field(default_factory=list)
+    by_name: bool = False

@@ -1,4 +1,4 @@
-"""Data sets to train on, recognised by their layout."""
+"""Data sets recognised by their layout, to train on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from anchor_detr_jax.data.annotated import AnnotatedDataset, Pictures
-from anchor_detr_jax.data.annotations import read_coco_training
+from anchor_detr_jax.data.annotations import annotated_dataset
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.tfds_folder import is_tfds_folder, read_tfds_training
+from anchor_detr_jax.data.layout import read_records
 
 __all__ = ["read_training_set", "with_boxes_only"]
 
@@ -18,23 +18,20 @@ __all__ = ["read_training_set", "with_boxes_only"]
 def read_training_set(
     root: str | Path, split: str, *, columns: Categories | None = None, on_bad: str = "stop"
 ) -> AnnotatedDataset:
-    """A split of a folder in COCO's layout, or of one that TFDS prepared.
+    """A split of a data set in any layout that `data_format` knows.
 
     Args:
         root: the folder.
-        split: such as `train2017`.
+        split: one of `split_names`, such as `train2017`, or a share of it as in `data/splits.py`.
         columns: what the columns of the logits stand for; None: the data set's categories.
         on_bad: "stop" at faults, or "skip" and list them.
 
     Raises:
-        ValueError: if the folder is neither, or for what its reader refuses.
+        ValueError: if the folder has no known layout, for faults, and if there is no such split
+            or no picture in it.
         OSError: if a file cannot be read.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise ValueError(f"there is no folder {root}")
-    read = read_tfds_training if is_tfds_folder(root) else read_coco_training
-    return read(root, split, columns=columns, on_bad=on_bad)
+    return annotated_dataset(read_records(root, split), columns=columns, on_bad=on_bad)
 
 
 def with_boxes_only(dataset: AnnotatedDataset) -> AnnotatedDataset:

@@ -1,4 +1,4 @@
-"""COCO folders as TFDS data sets, in few large files; written without TensorFlow.
+"""Data sets of any layout as TFDS data sets, in few large files; written without TensorFlow.
 
 TFDS' `GeneratorBasedBuilder` sorts what passes 1 GB, for which it needs TensorFlow. The
 `ShardBasedBuilder` writes what comes, in its order.
@@ -10,92 +10,72 @@ import contextlib
 import functools
 import io
 import itertools
+import os
 import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from anchor_detr_jax.data.annotations import FaultList, categories_of, checked_box_xywh
-from anchor_detr_jax.data.coco import locate_split, read_annotation_file
+from anchor_detr_jax.data.annotations import FaultList, SoundPicture, columns_of, sound_pictures
+from anchor_detr_jax.data.categories import Categories
+from anchor_detr_jax.data.coco_content import box_xywh
+from anchor_detr_jax.data.layout import data_format, read_records, split_names
 from anchor_detr_jax.data.tfds_index import read_index
-from anchor_detr_jax.data.tfds_records import LAYOUT_VERSION, MARK, Records, header_hw
+from anchor_detr_jax.data.tfds_records import LAYOUT_VERSION, MARK, Records
 
-__all__ = ["coco_splits", "prepare_coco_folder"]
+__all__ = ["prepare_tfds_folder"]
 
+_ALL, _TRAIN = "all", "train"
 _SHARD_BYTES = 256 * 2**20
 """About how large a file may become."""
 
 
 @dataclass(frozen=True)
-class _Image:
-    """A picture to write.
+class _Split:
+    """A split to write.
 
     Attributes:
-        hw: height and width in pixels.
-        size: of the file, in bytes.
-        objects: what is in it.
+        pictures: those without a fault.
+        names: of their files, below the folder that they share.
+        id_of: the category id of what boxes name.
+        categories: none where the data set does not say them.
+        by_name: as in `SplitRecords`.
     """
 
-    id: int
-    name: str
-    path: Path
-    hw: tuple[int, int]
-    size: int
-    objects: list[dict[str, Any]] = field(default_factory=list)
+    pictures: list[SoundPicture]
+    names: list[str]
+    id_of: dict[int | str, int]
+    categories: Categories
+    by_name: bool
 
 
-@dataclass(frozen=True)
-class _Split:
-    """A split to write; its categories as the annotation file has them."""
-
-    images: list[_Image]
-    categories: list[dict[str, Any]]
-
-
-def coco_splits(root: str | Path) -> list[str]:
-    """The splits of a COCO folder that have annotations and pictures.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    root = Path(root)
-    files = sorted((root / "annotations").glob("instances_*.json"))
-    names = [file.stem.removeprefix("instances_") for file in files]
-    splits = [n for n in names if (root / n).is_dir() or (root / "images" / n).is_dir()]
-    if not splits:
-        raise ValueError(
-            f"{root} has no split in COCO's layout: annotations/instances_SPLIT.json with SPLIT/ "
-            "or images/SPLIT/"
-        )
-    return splits
-
-
-def prepare_coco_folder(
+def prepare_tfds_folder(
     root: str | Path,
     data_dir: str | Path,
     *,
     splits: Sequence[str] | None = None,
     on_bad: str = "stop",
 ) -> Path:
-    """Write a COCO folder as a TFDS data set in array_record, in the annotation files' order.
+    """Write a data set of any layout as one of TFDS in array_record, in its own order.
 
-    `data_dir` appears when all of it is written. Pictures keep their bytes; crowd boxes are kept;
-    boxes and areas become float32; segmentations are left out.
+    `data_dir` appears when all of it is written. Pictures keep their bytes; crowd boxes are kept,
+    and boxes without an area; boxes and areas become float32; segmentations are left out.
 
     Args:
-        root: folder in COCO's layout.
+        root: folder in COCO's, VOC's or YOLO's layout.
         data_dir: folder to write, not there yet or empty.
-        splits: such as `train2017`; none given: all that have annotations and pictures.
-        on_bad: as for `read_coco_training`; "skip" does not write what has a fault.
+        splits: such as `train2017`; none given: all that there are. `all`, which VOC folders
+            without lists have and TFDS cannot have, becomes `train`.
+        on_bad: as for `annotated_dataset`; "skip" does not write what has a fault.
 
     Returns:
-        The folder that `read_tfds_training` reads, which is `data_dir`.
+        The folder that `read_tfds_records` reads, which is `data_dir`.
 
     Raises:
         FileExistsError: if there is something in `data_dir`.
@@ -105,13 +85,17 @@ def prepare_coco_folder(
     root, target = Path(root), Path(data_dir).absolute()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise FileExistsError(f"{target} exists; choose another folder or remove it first")
-    names = list(splits or coco_splits(root))
-    found = {name: _read_split(root, name, on_bad) for name in names}
+    if data_format(root) == "tfds":
+        raise ValueError(f"{root} is a data set of TFDS already; train on it as it is")
+    names = list(splits or split_names(root))
+    if not names:
+        raise ValueError(f"{root} has no split that has both pictures and annotations")
+    found = {_TRAIN if name == _ALL else name: _read_split(root, name, on_bad) for name in names}
     unfinished = target.with_name(f".{target.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)  # of a run that was killed
     try:
         written = _write(found, unfinished)
-        for name in names:  # shows that all can be read, and keeps the index
+        for name in found:  # shows that all can be read, and keeps the index
             read_index(Records(written, name), written, name)
         written.replace(target)
     finally:
@@ -121,90 +105,27 @@ def prepare_coco_folder(
 
 def _read_split(root: Path, split: str, on_bad: str) -> _Split:
     """What a split holds, checked as for training."""
-    if not re.fullmatch(r"[\w-]+", split) or split.lower() == "all":
-        raise ValueError(
-            f"split {split!r}: in TFDS, a name has letters, digits, _ and -; not 'all'"
-        )
-    file, folder = locate_split(root, split)
-    content, faults = read_annotation_file(file), FaultList(str(file), on_bad)
-    images = {image.id: image for image in _sound_images(content["images"], folder, faults)}
-    left_out = {image["id"] for image in content["images"]} - set(images)
-    seen: set[Any] = set()
-    for annotation in content.get("annotations", []):
-        try:
-            if annotation.get("image_id") not in left_out:
-                _add(annotation, images, seen)
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            name = annotation.get("id") if isinstance(annotation, Mapping) else annotation
-            faults.add(f"annotation {name}: {reason}")
+    if not re.fullmatch(r"[\w-]+", split):
+        raise ValueError(f"split {split!r}: in TFDS, a name has letters, digits, _ and -")
+    records = read_records(root, split)
+    faults = FaultList(records.source, on_bad)
+    own = records.categories  # without any, training may name them itself
+    column_of = columns_of(records, None) if len(own) else {}
+    pictures = sound_pictures(records, faults, known=column_of.__contains__ if column_of else None)
     faults.settled()
-    if not images:
-        raise ValueError(f"{file} has no picture to write")
-    if content.get("categories"):  # training may name them itself
-        categories_of(content["categories"], str(file))
-    objects = [found for image in images.values() for found in image.objects]
-    if not all(type(found["id"]) is int and 0 <= found["id"] < 2**63 for found in objects):
-        for number, found in enumerate(objects, start=1):
-            found["id"] = number
-    return _Split(list(images.values()), content.get("categories", []))
-
-
-def _sound_images(
-    entries: Sequence[Mapping[str, Any]], folder: Path, faults: FaultList
-) -> Iterator[_Image]:
-    """The images whose pictures are there."""
-    for entry in entries:
-        name = entry.get("file_name")
-        if not isinstance(name, str):
-            faults.add(f"image {entry['id']}: no file_name")
-            continue
-        path = folder / name
-        if not path.is_file():
-            faults.add(f"picture {path} is not there")
-            continue
-        listed: Any = entry.get("height"), entry.get("width")
-        hw = listed if all(type(s) is int and s > 0 for s in listed) else header_hw(path)
-        if hw is None:
-            faults.add(f"picture {path} is not readable")
-            continue
-        yield _Image(entry["id"], name, path, hw, path.stat().st_size)
-
-
-def _add(annotation: Mapping[str, Any], images: Mapping[int, _Image], seen: set[Any]) -> None:
-    """Put an annotation into its image.
-
-    Raises:
-        ValueError, TypeError, KeyError, AttributeError, OverflowError: for one with a fault.
-    """
-    if "id" in annotation:
-        if annotation["id"] in seen:
-            raise ValueError("its id occurs twice")
-        seen.add(annotation["id"])
-    if annotation["image_id"] not in images:
-        raise ValueError(f"there is no image {annotation['image_id']}")
-    category = annotation["category_id"]
-    if int(category) != category:
-        raise ValueError(f"its category is {category!r}, expected a whole number")
-    image = images[annotation["image_id"]]
-    box = checked_box_xywh(annotation["bbox"], image.hw)
-    area = annotation.get("area")
-    image.objects.append(
-        {
-            "id": annotation.get("id"),
-            "bbox": box,
-            "category_id": int(category),
-            "iscrowd": bool(annotation.get("iscrowd", 0)),
-            "area": area if isinstance(area, int | float) else box[2] * box[3],
-        }
-    )
+    if not pictures:
+        raise ValueError(f"{records.source} has no picture to write")
+    folder = os.path.commonpath([picture.record.path.parent for picture in pictures])
+    names = [picture.record.path.relative_to(folder).as_posix() for picture in pictures]
+    id_of = {category: own.ids[column] for category, column in column_of.items()}
+    return _Split(pictures, names, id_of, own, records.by_name)
 
 
 def _write(splits: Mapping[str, _Split], folder: Path) -> Path:
     """Write all into a new folder; returns the folder in it that TFDS reads."""
     from tensorflow_datasets.core.download import DownloadConfig
 
-    pictures = sum(len(split.images) for split in splits.values())
+    pictures = sum(len(split.pictures) for split in splits.values())
     with tqdm(total=pictures, desc="writing", unit="picture", disable=None) as progress:
         builder = _builder(splits, folder, progress.update)
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS speaks of a download
@@ -222,8 +143,8 @@ def _builder(splits: Mapping[str, _Split], folder: Path, written: Callable[[], o
 
     with skip_registration():
 
-        class CocoFolder(tfds.core.ShardBasedBuilder):
-            """A folder in COCO's layout."""
+        class PreparedFolder(tfds.core.ShardBasedBuilder):
+            """A folder of any layout."""
 
             VERSION = tfds.core.Version("1.0.0")
             # To look for lists of downloads beside it, TFDS needs a package that it does not name.
@@ -233,7 +154,8 @@ def _builder(splits: Mapping[str, _Split], folder: Path, written: Callable[[], o
                 mark = {
                     "version": LAYOUT_VERSION,
                     "prepared_id": uuid.uuid4().hex,
-                    "categories": {name: split.categories for name, split in splits.items()},
+                    "categories": {n: split.categories.to_json() for n, split in splits.items()},
+                    "by_name": any(split.by_name for split in splits.values()),
                 }
                 return tfds.core.DatasetInfo(
                     builder=self,
@@ -243,9 +165,9 @@ def _builder(splits: Mapping[str, _Split], folder: Path, written: Callable[[], o
 
             def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, Any]:
                 del dl_manager
-                return {name: _shards(split.images, written) for name, split in splits.items()}
+                return {name: _shards(split, written) for name, split in splits.items()}
 
-    return CocoFolder(data_dir=folder, file_format="array_record")
+    return PreparedFolder(data_dir=folder, file_format="array_record")
 
 
 def _features() -> Any:
@@ -265,6 +187,7 @@ def _features() -> Any:
                     "bbox": kinds.Tensor(shape=(4,), dtype=np.float32),
                     "category_id": np.int64,
                     "iscrowd": np.bool_,
+                    "difficult": np.bool_,
                     "area": np.float32,
                 }
             ),
@@ -273,28 +196,53 @@ def _features() -> Any:
 
 
 def _shards(
-    images: Sequence[_Image], written: Callable[[], object]
+    split: _Split, written: Callable[[], object]
 ) -> list[Callable[[], Iterator[tuple[int, dict[str, Any]]]]]:
     """A function for each file to write, which gives the records in it."""
-    size = sum(image.size for image in images)
-    count = min(len(images), 1 + size // _SHARD_BYTES)
-    ends = [round(len(images) * i / count) for i in range(count + 1)]
+    size = sum(picture.record.path.stat().st_size for picture in split.pictures)
+    count = min(len(split.pictures), 1 + size // _SHARD_BYTES)
+    ends = [round(len(split.pictures) * i / count) for i in range(count + 1)]
     parts = [range(start, end) for start, end in itertools.pairwise(ends)]
-    return [functools.partial(_records, images, part, written) for part in parts]
+    first_ids = _first_ids(split)
+    return [functools.partial(_records, split, part, first_ids, written) for part in parts]
+
+
+def _first_ids(split: _Split) -> list[int] | None:
+    """What to count each picture's boxes from; None where all have ids of their own."""
+    ids = [box.id for picture in split.pictures for box in picture.boxes]
+    if all(id_ is not None and 0 <= id_ < 2**63 for id_ in ids):
+        return None
+    return list(itertools.accumulate((len(p.boxes) for p in split.pictures), initial=1))
 
 
 def _records(
-    images: Sequence[_Image], part: range, written: Callable[[], object]
+    split: _Split, part: range, first_ids: list[int] | None, written: Callable[[], object]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     for number in part:
-        image = images[number]
+        picture = split.pictures[number]
         record = {
-            "image": image.path.read_bytes(),
-            "image/filename": image.name,
-            "image/id": image.id,
-            "image/height": image.hw[0],
-            "image/width": image.hw[1],
-            "objects": image.objects,
+            "image": picture.record.path.read_bytes(),
+            "image/filename": split.names[number],
+            "image/id": picture.record.id,
+            "image/height": picture.hw[0],
+            "image/width": picture.hw[1],
+            "objects": [
+                _object(split, picture, i, first_ids[number] + i if first_ids else None)
+                for i in range(len(picture.boxes))
+            ],
         }
         yield number, record
         written()
+
+
+def _object(split: _Split, picture: SoundPicture, i: int, id_: int | None) -> dict[str, Any]:
+    box = picture.boxes[i]
+    xywh = box_xywh(box, picture.hw)
+    return {
+        "id": box.id if id_ is None else id_,
+        "bbox": np.array(xywh, np.float32),
+        "category_id": split.id_of.get(box.category, box.category),
+        "iscrowd": box.crowd,
+        "difficult": box.difficult,
+        "area": xywh[2] * xywh[3] if box.area is None else box.area,
+    }

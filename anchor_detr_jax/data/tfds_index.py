@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
-import uuid
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
+from anchor_detr_jax.data.kept_arrays import load_arrays, save_arrays, user_cache
 from anchor_detr_jax.data.tfds_records import MARK, Records
 
 __all__ = ["RecordIndex", "read_index"]
 
-_VERSION = 1
+_VERSION = 2
 """Of kept indices."""
 
 
@@ -37,6 +34,7 @@ class RecordIndex:
         boxes: in the folder's own format.
         categories: category ids, or numbers of class labels.
         crowd: False where the records do not say it.
+        difficult: Pascal VOC's mark; False where the records do not say it.
         areas: in square pixels; 0 where the records do not say it.
         ids: of the annotations; counted from 1 where the records have none.
     """
@@ -48,24 +46,9 @@ class RecordIndex:
     boxes: Float[np.ndarray, "m 4"]
     categories: Int[np.ndarray, " m"]
     crowd: Bool[np.ndarray, " m"]
+    difficult: Bool[np.ndarray, " m"]
     areas: Float[np.ndarray, " m"]
     ids: Int[np.ndarray, " m"]
-
-    def chosen(self, rows: Int[np.ndarray, " k"]) -> RecordIndex:
-        """Some of the pictures, in ascending order, with their boxes."""
-        counts = np.diff(self.starts)
-        boxes = np.flatnonzero(np.isin(np.repeat(np.arange(len(counts)), counts), rows))
-        return RecordIndex(
-            names=self.names[rows],
-            image_ids=self.image_ids[rows],
-            hw=self.hw[rows],
-            starts=np.concatenate([[0], np.cumsum(counts[rows])]),
-            boxes=self.boxes[boxes],
-            categories=self.categories[boxes],
-            crowd=self.crowd[boxes],
-            areas=self.areas[boxes],
-            ids=self.ids[boxes],
-        )
 
 
 def read_index(records: Records, root: Path, split: str) -> RecordIndex:
@@ -106,6 +89,7 @@ def _scan(records: Records, title: str) -> RecordIndex:
         boxes=_column(objects, ["bbox"], np.float32, nothing).reshape(-1, 4),
         categories=_column(objects, ["category_id", "label"], np.int64, nothing),
         crowd=_column(objects, ["iscrowd", "is_crowd"], np.bool_, nothing),
+        difficult=_column(objects, ["difficult", "is_difficult"], np.bool_, nothing),
         areas=_column(objects, ["area"], np.float32, nothing),
         ids=_column(objects, ["id"], np.int64, numbers),
     )
@@ -140,36 +124,21 @@ def _fingerprint(records: Records, root: Path, split: str) -> str:
 def _places(root: Path, split: str, key: str) -> Iterator[Path]:
     """Where an index may be kept."""
     yield root / f"{MARK}-{split}.npz"
-    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    try:
-        caches = chosen if chosen.is_absolute() else Path("~/.cache").expanduser()
-    except RuntimeError:  # there is no home
-        return
-    yield caches / MARK / f"tfds-{key[:16]}.npz"
+    caches = user_cache()
+    if caches is not None:
+        yield caches / f"tfds-{key[:16]}.npz"
 
 
 def _load(file: Path, key: str) -> RecordIndex | None:
     """The index in a file, if it is there, whole, and of these records."""
+    arrays = load_arrays(file, key)
     try:
-        with file.open("rb") as stream, np.load(stream) as content:
-            if str(content["key"]) == key:
-                names = [field.name for field in dataclasses.fields(RecordIndex)]
-                return RecordIndex(**{name: content[name] for name in names})
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        pass  # then it is made again
-    return None
+        return RecordIndex(**arrays) if arrays else None
+    except TypeError:  # of another version
+        return None
 
 
 def _save(file: Path, key: str, index: RecordIndex) -> bool:
     """Whether it could be written."""
     arrays = {field.name: getattr(index, field.name) for field in dataclasses.fields(index)}
-    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as stream:
-            np.savez_compressed(stream, key=np.array(key), **arrays)
-        unfinished.replace(file)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        return False
-    return True
+    return save_arrays(file, key, arrays)

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from anchor_detr_jax.data.annotations import categories_of
 from anchor_detr_jax.data.categories import Categories
+from anchor_detr_jax.data.coco_records import categories_of
+from anchor_detr_jax.data.picture_sizes import header_hw
 
-__all__ = ["LAYOUT_VERSION", "MARK", "Layout", "Records", "header_hw"]
+__all__ = ["LAYOUT_VERSION", "MARK", "Layout", "Records", "open_folder"]
 
 MARK = "anchor_detr_jax"
 """Key in a folder's metadata under which ours say how they were made."""
@@ -21,7 +20,10 @@ MARK = "anchor_detr_jax"
 LAYOUT_VERSION = 1
 """Of the records of our folders, and of what is under that key."""
 
-_OBJECT_FEATURES = ("bbox", "category_id", "label", "iscrowd", "is_crowd", "area", "id")
+_OBJECT_FEATURES = (
+    *("bbox", "category_id", "label", "iscrowd", "is_crowd", "difficult", "is_difficult"),
+    *("area", "id"),
+)
 _SIZE_FEATURES = (("image/height", "image/width"), ("height", "width"))
 
 
@@ -34,22 +36,19 @@ class Layout:
         box_format: as TFDS names it: XYWH in pixels, or REL_YXYX and the like.
         categories: of ours with their ids, of others numbered as the class labels are; None where
             a folder of ours does not say it.
+        by_name: as in `SplitRecords`.
     """
 
     prepared_id: str
     box_format: str
     categories: Categories | None
+    by_name: bool
 
-    @property
-    def ours(self) -> bool:
-        """Whether `prepare_coco_folder` made the folder."""
-        return bool(self.prepared_id)
-
-    def called(self, category: int) -> str:
-        """What messages call a category: ours by the id, others' by the class label's name."""
-        if self.ours or self.categories is None or category not in self.categories.ids:
-            return str(category)
-        return repr(self.categories.names[category])
+    def called(self, category: int) -> int | str:
+        """A category of the records: ours by its id, others' by the class label's name."""
+        if self.prepared_id or self.categories is None or category not in self.categories.ids:
+            return category
+        return self.categories.names[category] or category
 
 
 class Records:
@@ -63,7 +62,7 @@ class Records:
         ValueError: if there is no such split, or the folder is not as it must be.
     """
 
-    def __init__(self, root: str | Path, split: str):
+    def __init__(self, root: str | Path, split: str) -> None:
         import tensorflow_datasets as tfds
 
         root = Path(root)
@@ -125,13 +124,18 @@ class Records:
             raise OSError(f"{self._name}: record {number} cannot be read ({error})") from error
 
 
-def header_hw(file: Path | io.BytesIO) -> tuple[int, int] | None:
-    """Height and width that a picture says it has, which is not decoded; None if it is none."""
+def open_folder(root: Path) -> Any:
+    """TFDS' builder of a folder.
+
+    Raises:
+        ValueError: if TFDS did not prepare it.
+    """
+    import tensorflow_datasets as tfds
+
     try:
-        with Image.open(file) as picture:
-            return picture.height, picture.width
-    except Exception:  # on damaged files, decoders raise what they like
-        return None
+        return tfds.builder_from_directory(root)
+    except Exception as error:  # TFDS raises what it likes on files that are not its own
+        raise ValueError(f"{root} is no folder that TFDS prepared ({error})") from None
 
 
 def _open_source(root: Path, split: str) -> tuple[Any, Any]:
@@ -139,10 +143,7 @@ def _open_source(root: Path, split: str) -> tuple[Any, Any]:
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.file_adapters import FileFormat
 
-    try:
-        builder: Any = tfds.builder_from_directory(root)
-    except Exception as error:  # TFDS raises what it likes on files that are not its own
-        raise ValueError(f"{root} is no folder that TFDS prepared ({error})") from None
+    builder = open_folder(root)
     info, needed = builder.info, FileFormat.ARRAY_RECORD
     if split not in list(info.splits):
         raise ValueError(f"{root} has no split {split!r}; there are {', '.join(info.splits)}")
@@ -164,7 +165,7 @@ def _layout(root: Path, split: str, info: Any) -> Layout:
     mark = dict(info.metadata or {}).get(MARK)
     if mark is None:
         box_format, names = _others_annotations(root, info.features)
-        return Layout("", box_format, Categories(tuple(range(len(names))), names))
+        return Layout("", box_format, Categories(tuple(range(len(names))), names), True)
     if not isinstance(mark, Mapping) or mark.get("version") != LAYOUT_VERSION:
         raise ValueError(
             f"{root} was prepared by another version, whose layout this one does not read; "
@@ -172,7 +173,7 @@ def _layout(root: Path, split: str, info: Any) -> Layout:
         )
     entries = mark["categories"][split]
     categories = categories_of(entries, f"{root} {split}") if entries else None
-    return Layout(mark["prepared_id"], "XYWH", categories)
+    return Layout(mark["prepared_id"], "XYWH", categories, mark.get("by_name", False))
 
 
 def _others_annotations(root: Path, features: Any) -> tuple[str, tuple[str, ...]]:

@@ -16,6 +16,8 @@ from anchor_detr_jax.data.augmentation import AugmentationConfig
 from anchor_detr_jax.losses import LossWeights
 from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig
 from anchor_detr_jax.models.build import ModelConfig, config_from_dict, config_to_dict
+from anchor_detr_jax.training.data_config import DataConfig
+from anchor_detr_jax.training.value_checks import check_choice, check_least
 
 __all__ = [
     "CheckpointConfig",
@@ -28,46 +30,6 @@ __all__ = [
     "train_config_from_dict",
     "train_config_to_dict",
 ]
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What is trained on.
-
-    Attributes:
-        root: a folder in COCO's layout, or one that `scripts/prepare_tfds.py` or TFDS prepared.
-        train_split: what is learned from.
-        val_split: what AP is measured on; "" for none.
-        categories: "coco": column i of the logits stands for COCO's category i, 91 in all;
-            "dataset": a column for each category of the data, in ascending order of their ids.
-        batch_size: pictures in a step, over all devices of all hosts.
-        buckets: shapes that batches may have, at most; 0: 16, or 8 for less than 10,000 pictures.
-        keep_empty: train on pictures without boxes, too.
-        on_bad: at an annotation or a picture with a fault: "stop", or "skip" it and list it.
-        workers: processes that prepare batches; 0: threads alone.
-        threads: threads that prepare batches, in this process or in each worker.
-        prefetch: batches that are ready in advance, in this process or in each worker.
-        cache_gb: encoded pictures that are kept in the memory of each process, in gigabytes.
-    """
-
-    root: str = ""
-    train_split: str = "train2017"
-    val_split: str = "val2017"
-    categories: str = "coco"
-    batch_size: int = 8
-    buckets: int = 0
-    keep_empty: bool = True
-    on_bad: str = "stop"
-    workers: int = 0
-    threads: int = 4
-    prefetch: int = 4
-    cache_gb: float = 0.0
-
-    def __post_init__(self):
-        _check(self, "data", "categories", ("coco", "dataset"))
-        _check(self, "data", "on_bad", ("stop", "skip"))
-        least = {"batch_size": 1, "buckets": 0, "workers": 0, "threads": 1, "prefetch": 1}
-        _check_least(self, "data", {**least, "cache_gb": 0})
 
 
 @dataclass(frozen=True)
@@ -98,9 +60,9 @@ class OptimizerConfig:
     accumulate: int = 1
     ema: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         rates = dict.fromkeys(("lr", "backbone_lr", "weight_decay", "clip"), 0)
-        _check_least(self, "optimizer", {**rates, "accumulate": 1})
+        check_least(self, "optimizer", {**rates, "accumulate": 1})
         if not 0 <= self.ema < 1:
             raise ValueError(f"optimizer.ema is {self.ema}, and must be in [0, 1)")
 
@@ -125,10 +87,10 @@ class ScheduleConfig:
     drop_step: int = 0
     warmup_steps: int = 0
 
-    def __post_init__(self):
-        _check(self, "schedule", "kind", ("step", "cosine"))
+    def __post_init__(self) -> None:
+        check_choice(self, "schedule", "kind", ("step", "cosine"))
         least = dict.fromkeys(("drop", "steps", "drop_step", "warmup_steps"), 0)
-        _check_least(self, "schedule", {**least, "epochs": 1})
+        check_least(self, "schedule", {**least, "epochs": 1})
 
 
 @dataclass(frozen=True)
@@ -147,9 +109,9 @@ class EvaluationConfig:
     batch_size: int = 8
     scorer: str = "pycocotools"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         names = ("short_side", "long_side", "batch_size")
-        _check_least(self, "evaluation", dict.fromkeys(names, 1))
+        check_least(self, "evaluation", dict.fromkeys(names, 1))
 
 
 @dataclass(frozen=True)
@@ -157,17 +119,20 @@ class CheckpointConfig:
     """What is kept.
 
     Attributes:
-        every_steps: save so often; 0: after each epoch only.
+        every_steps: save so often; 0: only as `every_epochs` says, and at the end.
+        every_epochs: save after so many passes over the data; 0: only as `every_steps` says.
         keep: latest checkpoints that are kept, beside the best one.
         early_stop: evaluations without a better AP after which training ends; 0: never.
     """
 
     every_steps: int = 0
+    every_epochs: int = 1
     keep: int = 2
     early_stop: int = 0
 
-    def __post_init__(self):
-        _check_least(self, "checkpoint", {"every_steps": 0, "keep": 1, "early_stop": 0})
+    def __post_init__(self) -> None:
+        least = {"every_steps": 0, "every_epochs": 0, "keep": 1, "early_stop": 0}
+        check_least(self, "checkpoint", least)
 
 
 @dataclass(frozen=True)
@@ -188,8 +153,8 @@ class LogConfig:
     tensorboard: bool = True
     wandb_project: str = ""
 
-    def __post_init__(self):
-        _check_least(self, "log", {"every_steps": 1, "pictures_every": 0, "pictures": 0})
+    def __post_init__(self) -> None:
+        check_least(self, "log", {"every_steps": 1, "pictures_every": 0, "pictures": 0})
 
 
 @dataclass(frozen=True)
@@ -198,6 +163,7 @@ class TrainConfig:
 
     Attributes:
         model: the model's shape; its number of classes is what `data.categories` makes it.
+        model_from_init: the model is that of `init`; `model` is not looked at.
         init: a checkpoint to start from: a folder, a training run, a `.pth` or `.safetensors`.
         backbone_init: a pretrained backbone that `convert_torch_weights.py --backbone` wrote.
         seed: of weights, order, augmentation and dropout.
@@ -218,6 +184,7 @@ class TrainConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    model_from_init: bool = False
     init: str = ""
     backbone_init: str = ""
     seed: int = 42
@@ -227,21 +194,25 @@ class TrainConfig:
     fsdp: int = 1
     matcher: str = "device"
 
-    def __post_init__(self):
-        _check(self, "", "precision", ("float32", "tensorfloat32", "bfloat16"))
-        _check(self, "", "matcher", ("device", "scipy"))
-        _check_least(self, "", {"eval_every": 0, "fsdp": 1})
-        if self.checkpoint.early_stop and not (self.data.val_split and self.eval_every):
+    def __post_init__(self) -> None:
+        check_choice(self, "", "precision", ("float32", "tensorfloat32", "bfloat16"))
+        check_choice(self, "", "matcher", ("device", "scipy"))
+        check_least(self, "", {"eval_every": 0, "fsdp": 1})
+        measured = self.data.val_split or self.data.val_fraction
+        if self.checkpoint.early_stop and not (measured and self.eval_every):
             raise ValueError(
                 "checkpoint.early_stop needs evaluations: data.val_split and eval_every"
             )
 
 
 def train_config_to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain containers that JSON and ConfigDict can hold; the inverse of the next function."""
-    model = config_to_dict(config.model)
-    del model["num_classes"]
-    return {**dataclasses.asdict(config), "model": model}
+    """Plain containers that JSON and ConfigDict can hold; the inverse of the next function.
+
+    There is no `model` among them where it comes from `init`.
+    """
+    values, model = dataclasses.asdict(config), config_to_dict(config.model)
+    del values["model"], model["num_classes"]
+    return values if config.model_from_init else {"model": model, **values}
 
 
 def train_config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
@@ -251,6 +222,8 @@ def train_config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
         ValueError: for an unknown key, with the nearest one there is, or a value that cannot be.
     """
     values = dict(values)
+    if values.get("model_from_init") and "model" in values:
+        raise ValueError("model_from_init is True and there is a model; leave one of them away")
     shape = dict(values.pop("model", {"family": "anchor_detr"}))
     if "num_classes" in shape:
         raise ValueError("model.num_classes follows from data.categories; leave it away")
@@ -272,16 +245,3 @@ def _filled(kind: type, values: Mapping[str, Any], where: str) -> Any:
             value = _filled(typing.cast(type, types[name]), value, f"{where}.{name}")
         filled[name] = tuple(value) if isinstance(value, list) else value
     return kind(**filled)
-
-
-def _check(config: Any, section: str, name: str, choices: tuple[str, ...]) -> None:
-    value, key = getattr(config, name), f"{section}.{name}".removeprefix(".")
-    if value not in choices:
-        raise ValueError(f"{key} is {value!r}, and must be one of {choices}")
-
-
-def _check_least(config: Any, section: str, least: Mapping[str, int]) -> None:
-    for name, bound in least.items():
-        value, key = getattr(config, name), f"{section}.{name}".removeprefix(".")
-        if value < bound:
-            raise ValueError(f"{key} is {value}, and must be at least {bound}")

@@ -31,7 +31,7 @@ class EventFile:
     it overwrites a file that was begun in the same second.
     """
 
-    def __init__(self, folder: Path, start_step: int):
+    def __init__(self, folder: Path, start_step: int) -> None:
         """Begin a file; what earlier ones say of steps after `start_step` is hidden by it."""
         folder.mkdir(exist_ok=True)
         count = sum(1 for _ in folder.iterdir())

@@ -94,7 +94,7 @@ def _explained(error: Exception) -> str | None:
     )
 
 
-def _jax_error(error: BaseException | None) -> Exception | None:
+def _jax_error(error: BaseException | None) -> BaseException | None:
     """What JAX said, be it the cause of another error: a checkpoint, too, needs all hosts."""
     while error is not None:
         if isinstance(error, jax.errors.JaxRuntimeError):

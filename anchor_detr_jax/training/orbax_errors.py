@@ -39,7 +39,8 @@ def _pass_over_closed_loops() -> None:
 
 def _worth_saying(record: logging.LogRecord) -> bool:
     """Whether a message is of something else, or no more than information."""
-    of_orbax = "orbax" in Path(record.pathname).parts or "/orbax/" in record.getMessage()
+    said = record.getMessage()
+    of_orbax = "orbax" in Path(record.pathname).parts or "/orbax/" in said or "OCDBT" in said
     return record.levelno < logging.WARNING or not of_orbax
 
 

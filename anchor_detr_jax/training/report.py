@@ -18,7 +18,11 @@ def described(run: Run) -> Iterator[str]:
     data, plan = run.dataset, run.plan
     boxes = len(data.labels)
     empty = int((data.counts == 0).sum())
-    yield f"data: {len(data)} pictures with {boxes} boxes, {empty} without any"
+    split = run.config.data.train_split
+    yield f"data: {len(data)} pictures of {split} with {boxes} boxes, {empty} without any"
+    if run.validation:
+        count = len(run.validation.dataset.images)
+        yield f"validation: {count} pictures of {run.config.data.val_split}"
     for reason, count in data.dropped.items():
         yield f"  left out: {count} ({reason})"
     for fault in data.faults[:5]:

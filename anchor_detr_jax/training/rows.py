@@ -57,7 +57,7 @@ class StepClock:
     compiling: float = 0.0
     started: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.started = time.perf_counter()
 
     def row(self, batch_size: int) -> dict[str, float]:

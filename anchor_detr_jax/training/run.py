@@ -30,7 +30,7 @@ from anchor_detr_jax.training.optimizer import (
     total_steps,
 )
 from anchor_detr_jax.training.sharding import Placement, make_placement
-from anchor_detr_jax.training.start import first_weights, model_for, training_set
+from anchor_detr_jax.training.start import first_weights, model_for, settled, training_set
 from anchor_detr_jax.training.state import TrainState, start_state
 from anchor_detr_jax.training.step import TrainStep, make_train_step, step_settings
 from anchor_detr_jax.training.validation import Validation
@@ -45,7 +45,7 @@ class Run:
     """A run that is about to start or to go on.
 
     Attributes:
-        config: what was asked for.
+        config: what was asked for, and what followed from the data and the checkpoint.
         folder: where everything is written.
         model: shape of the model, with the data's number of classes.
         dataset: what is learned from.
@@ -93,6 +93,7 @@ def prepare_run(config: TrainConfig, folder: Path) -> Run:
         ValueError: for settings that do not fit the data, the devices or each other.
         OSError: if a file cannot be read.
     """
+    config = settled(config, folder)
     data = config.data
     placement = make_placement(fsdp=config.fsdp, batch_size=data.batch_size)
     dataset = training_set(data)
@@ -167,7 +168,12 @@ def _validation(
     if not config.data.val_split:
         return None
     return Validation.of(
-        read_evaluation_set(config.data.root, config.data.val_split),
+        read_evaluation_set(
+            config.data.root,
+            config.data.val_split,
+            columns=dataset.categories,
+            on_bad=config.data.on_bad,
+        ),
         model,
         dataset.categories,
         config.evaluation,

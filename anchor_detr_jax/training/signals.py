@@ -27,7 +27,7 @@ class StopSignals:
         received: the first signal, or None.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 

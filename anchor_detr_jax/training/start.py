@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,21 +14,63 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from anchor_detr_jax.checkpoint import load_backbone_folder
+from anchor_detr_jax.checkpoint import DamagedCheckpointError, load_backbone_folder
 from anchor_detr_jax.data.annotated import AnnotatedDataset
 from anchor_detr_jax.data.augmentation import AugmentationConfig
 from anchor_detr_jax.data.categories import Categories, coco_columns
+from anchor_detr_jax.data.layout import split_names
 from anchor_detr_jax.data.mosaic import TILES
 from anchor_detr_jax.data.sources import read_training_set, with_boxes_only
+from anchor_detr_jax.data.splits import chosen_splits
 from anchor_detr_jax.detector import Detector, load
 from anchor_detr_jax.models.build import ModelConfig, config_to_dict, init_variables, make_model
+from anchor_detr_jax.run_folder import finished_steps, read_about
 from anchor_detr_jax.training.config import DataConfig, TrainConfig
 from anchor_detr_jax.variable_names import flatten, unflatten
 
-__all__ = ["FirstWeights", "first_weights", "model_for", "training_set"]
+__all__ = ["FirstWeights", "first_weights", "model_for", "settled", "training_set"]
 
 _CLASS_HEAD = ("class_head/kernel", "class_head/bias")
 """The parameters whose last axis is the categories."""
+
+
+def settled(config: TrainConfig, folder: Path) -> TrainConfig:
+    """The settings with what they leave to the data and to the checkpoint filled in.
+
+    Args:
+        config: `data` may say "auto", and `model_from_init` whose model it is.
+        folder: the run's; a run that goes on has its own model, and needs `init` no more.
+
+    Raises:
+        ValueError: if there is no data set, no split to learn from, or no model.
+        OSError: if a file cannot be read.
+    """
+    data = config.data
+    if not data.root:
+        raise ValueError("data.root is empty; say --config.data.root=path/to/data")
+    train, val = chosen_splits(
+        split_names(data.root),
+        data.train_split,
+        data.val_split,
+        fraction=data.val_fraction,
+        seed=data.split_seed,
+    )
+    data = dataclasses.replace(data, train_split=train, val_split=val)
+    model = _model_of(config.init, folder) if config.model_from_init else config.model
+    return dataclasses.replace(config, data=data, model=model)
+
+
+def _model_of(init: str, folder: Path) -> ModelConfig:
+    """The model of a run that goes on, or of the checkpoint that one begins with."""
+    for step in reversed(finished_steps(folder)):
+        with contextlib.suppress(DamagedCheckpointError):
+            return read_about(folder, step).run.model
+    if not init:
+        raise ValueError(
+            "init is empty, and the model comes from it; say --config.init=, a detector's folder, "
+            "a training run or a .pth"
+        )
+    return load(init).config
 
 
 def training_set(config: DataConfig) -> AnnotatedDataset:
@@ -36,8 +80,6 @@ def training_set(config: DataConfig) -> AnnotatedDataset:
         ValueError: if there is none, or it has faults, and `data.on_bad` is to stop at these.
         OSError: if a file cannot be read.
     """
-    if not config.root:
-        raise ValueError("data.root is empty; say --config.data.root=path/to/coco")
     dataset = read_training_set(
         config.root,
         config.train_split,
@@ -94,9 +136,9 @@ def first_weights(config: TrainConfig, model: ModelConfig, categories: Categorie
     """
     if config.init and config.backbone_init:
         raise ValueError("init and backbone_init are both given; init brings its own backbone")
-    new = init_variables(make_model(model), jax.random.key(config.seed))
     if config.init:
-        return _from_detector(config.init, new, model, categories)
+        return _from_detector(config, model, categories)
+    new = init_variables(make_model(model), jax.random.key(config.seed))
     if config.backbone_init:
         return _with_backbone(config.backbone_init, new, model)
     notes = [f"all weights are new, by seed {config.seed}"]
@@ -120,9 +162,8 @@ def _with_backbone(path: str, new: Mapping[str, Any], model: ModelConfig) -> Fir
     return FirstWeights(variables, [f"backbone from {path}", "all other weights are new"])
 
 
-def _from_detector(
-    path: str, new: Mapping[str, Any], model: ModelConfig, categories: Categories
-) -> FirstWeights:
+def _from_detector(config: TrainConfig, model: ModelConfig, categories: Categories) -> FirstWeights:
+    path = config.init
     # A file may not say whether it is C5 or DC5; a folder always does.
     dilation = None if Path(path).is_dir() else model.backbone.dilation
     detector = load(path, dilation=dilation)
@@ -130,16 +171,14 @@ def _from_detector(
     notes = [f"weights from {path}"]
     if detector.categories == categories:
         return FirstWeights(detector.variables, notes)
-    params, theirs = flatten(new["params"]), flatten(detector.variables["params"])
+    params = flatten(detector.variables["params"])
     kept = _same_names(detector, categories)
-    for name, leaf in theirs.items():
-        if name not in _CLASS_HEAD:
-            params[name] = leaf
-        elif kept:
+    for name, new in _new_class_head(model, config.seed).items():
+        head = np.array(new)
+        if kept:
             columns, from_columns = map(list, zip(*kept, strict=True))
-            head = np.array(params[name])
-            head[..., columns] = np.asarray(leaf)[..., from_columns]
-            params[name] = jnp.asarray(head)
+            head[..., columns] = np.asarray(params[name])[..., from_columns]
+        params[name] = jnp.asarray(head)
     names = ", ".join(str(categories.names[column]) for column, _ in kept)
     notes.append(
         f"new: {' and '.join(_CLASS_HEAD)} ({detector.config.num_classes} columns there, "
@@ -148,10 +187,35 @@ def _from_detector(
     return FirstWeights({**detector.variables, "params": unflatten(params)}, notes)
 
 
+def _new_class_head(model: ModelConfig, seed: int) -> dict[str, jax.Array]:
+    """As `init_variables` makes it, without all that is not needed: compiling that takes long."""
+    module = make_model(model)
+
+    def head(key: jax.Array) -> dict[str, jax.Array]:
+        params = flatten(init_variables(module, key)["params"])
+        return {name: params[name] for name in _CLASS_HEAD}
+
+    return jax.jit(head)(jax.random.key(seed))
+
+
 def _same_names(detector: Detector, categories: Categories) -> list[tuple[int, int]]:
-    """Columns here and there that stand for categories of one name."""
-    there = {name: i for i, name in enumerate(detector.categories.names) if name is not None}
-    return [(i, there[name]) for i, name in enumerate(categories.names) if name in there]
+    """Columns here and there that stand for categories of one name.
+
+    `Traffic_Light` and `traffic light` are one name.
+    """
+    there: dict[str, int] = {}
+    for column, name in enumerate(detector.categories.names):
+        if name is not None:
+            there.setdefault(_plain(name), column)
+    return [
+        (column, there[_plain(name)])
+        for column, name in enumerate(categories.names)
+        if name is not None and _plain(name) in there
+    ]
+
+
+def _plain(name: str) -> str:
+    return " ".join(re.sub(r"[_-]", " ", name).casefold().split())
 
 
 def _check_same(theirs: ModelConfig, ours: ModelConfig, path: str) -> None:
