@@ -92,7 +92,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     Raises:
         FileExistsError: if there is something of this name.
     """
-    path = Path(path).absolute()
+    path = Path(path).resolve()  # TensorStore takes no ".."
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise FileExistsError(f"{path} exists; choose another folder or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def load_folder(path: str | Path) -> StoredDetector:
     Raises:
         ValueError: if the folder holds no detector, or one that this version cannot read.
     """
-    path = Path(path).absolute()
+    path = Path(path).resolve()  # TensorStore takes no ".."
     with _description(path, _DETECTOR) as description:
         config = config_from_dict(description["model"])
         categories = Categories.from_json(description["categories"])
@@ -160,7 +160,7 @@ def load_backbone_folder(path: str | Path) -> StoredBackbone:
     Raises:
         ValueError: if the folder holds no backbone, or one that this version cannot read.
     """
-    path = Path(path).absolute()
+    path = Path(path).resolve()  # TensorStore takes no ".."
     with _description(path, _BACKBONE) as description:
         config = backbone_from_dict(description["backbone"])
         source = description["source"]

@@ -47,7 +47,7 @@ class LocalDevices:
         count: how many they are.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         devices = jax.local_devices()
         mesh = Mesh(np.array(devices), ("data",))
         self.count = len(devices)

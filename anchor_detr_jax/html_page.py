@@ -102,9 +102,9 @@ def columns_html(parts: Sequence[str]) -> str:
 
 
 def table_html(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; columns of numbers stand to the right, floats with three decimals."""
+    """A table; columns of numbers (or "-") stand to the right, floats with three decimals."""
     numeric = [
-        bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        bool(rows) and all(isinstance(row[i], int | float) or row[i] == "-" for row in rows)
         for i in range(len(header))
     ]
 

@@ -16,7 +16,7 @@ INK, PALE = "#333333", "#d9d9d9"
 
 
 def plain_axes(
-    axes: Axes, *, grid: Literal["x", "y", "both"] = "both", letters: float = 10
+    axes: Axes, *, grid: Literal["x", "y", "both"] = "both", letters: int = 10
 ) -> None:
     """Axes at the left and below, and a pale grid behind what is drawn."""
     axes.tick_params(labelsize=letters, colors=INK)

@@ -204,7 +204,7 @@ def load_run(path: Path, which: str) -> StoredDetector:
     faults: list[str] = []
     for step in _in_order(path, which, faults):
         try:
-            stored = _load(path.absolute(), step)
+            stored = _load(path.resolve(), step)
         except DamagedCheckpointError as error:
             faults.append(str(error))
             continue

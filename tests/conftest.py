@@ -3,6 +3,7 @@
 import atexit
 import functools
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -25,9 +26,12 @@ from anchor_detr_jax.data.categories import Categories  # noqa: E402
 from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig  # noqa: E402
 from anchor_detr_jax.models.build import variable_shapes  # noqa: E402
 
-# A program that several tests need is compiled by the first of them.
-_PROGRAMS = tempfile.mkdtemp(prefix="anchor_detr_jax_tests_")
-atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
+# A program that several tests need is compiled by the first of them, in whichever process that is.
+if "ANCHOR_DETR_JAX_TEST_PROGRAMS" not in os.environ:
+    _PROGRAMS = tempfile.mkdtemp(prefix="anchor_detr_jax_tests_")
+    os.environ["ANCHOR_DETR_JAX_TEST_PROGRAMS"] = _PROGRAMS
+    atexit.register(shutil.rmtree, _PROGRAMS, ignore_errors=True)
+_PROGRAMS = os.environ["ANCHOR_DETR_JAX_TEST_PROGRAMS"]
 jax.config.update("jax_compilation_cache_dir", _PROGRAMS)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 

@@ -58,7 +58,7 @@ class ResNetConfig:
     norm: str = "frozen_batch"
     stem_stride: int = 4
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, holds, expected in self._rules():
             if not holds:
                 raise ValueError(

@@ -28,7 +28,7 @@ class TorchLegacy:
         content: the object in it, with `StoredTensor`s for tensors.
     """
 
-    def __init__(self, data: bytes):
+    def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
         stream = io.BytesIO(data)
         self._claimed: dict[str, Storage] = {}

@@ -24,7 +24,7 @@ class TorchZip:
         content: the object in it, with `StoredTensor`s for tensors.
     """
 
-    def __init__(self, archive: zipfile.ZipFile):
+    def __init__(self, archive: zipfile.ZipFile) -> None:
         pickles = [n for n in archive.namelist() if n.count("/") == 1 and n.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError(

@@ -51,7 +51,7 @@ class InterruptedRun(KeyboardInterrupt):
         run: the part of the run that was done.
     """
 
-    def __init__(self, run: DatasetRun):
+    def __init__(self, run: DatasetRun) -> None:
         super().__init__()
         self.run = run
 
@@ -132,7 +132,7 @@ def run_dataset(
 class _Gathered:
     """What a run has come to, from now on."""
 
-    def __init__(self, dataset: CocoDataset, category_ids: tuple[int, ...]):
+    def __init__(self, dataset: CocoDataset, category_ids: tuple[int, ...]) -> None:
         self.dataset, self.category_ids = dataset, category_ids
         self.unreadable: list[str] = []
         self._started = time.perf_counter()
