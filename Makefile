@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo docs test test-slow lint format clean
@@ -32,10 +33,10 @@ $(DOCS_READY): $(READY)
 	touch $@
 
 test: $(READY) ## The tests that every change must pass
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(READY) ## Processes, kills, large models and long runs
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY) ## Style and types
 	$(BIN)/ruff check .

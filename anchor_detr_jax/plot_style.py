@@ -15,9 +15,7 @@ INK, PALE = "#333333", "#d9d9d9"
 """Of what is written, and of the lines of a grid."""
 
 
-def plain_axes(
-    axes: Axes, *, grid: Literal["x", "y", "both"] = "both", letters: int = 10
-) -> None:
+def plain_axes(axes: Axes, *, grid: Literal["x", "y", "both"] = "both", letters: int = 10) -> None:
     """Axes at the left and below, and a pale grid behind what is drawn."""
     axes.tick_params(labelsize=letters, colors=INK)
     axes.grid(axis=grid, color=PALE, linewidth=0.7)
