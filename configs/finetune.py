@@ -37,7 +37,6 @@ def get_config() -> ConfigDict:
     config.data.val_fraction = 0.15
     config.data.categories = "dataset"
     config.data.batch_size = 4
-    config.data.buckets = 4
     config.optimizer.ema = 0.998
     config.schedule.kind = "cosine"
     config.schedule.epochs = 50
