@@ -23,6 +23,7 @@ from anchor_detr_jax.data.buckets import inference_buckets, padded_to
 from anchor_detr_jax.data.categories import Categories
 from anchor_detr_jax.data.image_source import (
     ImageSource,
+    check_request,
     checked_pixels,
     open_source,
     prepared_sources,
@@ -206,9 +207,10 @@ class Detector:
     ) -> Iterator[Detections]:
         """What is found in each of any number of images, in their order, as `predict` finds it.
 
-        Images are asked for a few ahead of what is given out, and not kept. Batches are filled up
-        to the last of every `_TOGETHER` batches' images, so nothing waits longer than for these.
+        Images are asked for a few ahead of what is given out (of many sizes: up to `_TOGETHER`
+        batches ahead, after which batches are filled up), and not kept.
         """
+        check_request(threshold, top_k, short_side, long_side, batch_size)
         batch_size, sides = batch_size or default_batch_size(), (short_side, long_side)
         numbered = enumerate(images)
         for first in numbered:
@@ -244,7 +246,7 @@ class Detector:
         `batch_size` counts the images on all of this process's devices together, and is rounded up
         to a multiple of their number. `columns` is False for classes to leave out.
         """
-        count = min(top_k, self.config.num_queries * self.config.num_classes)
+        count = min(top_k, self.config.num_queries * int(np.count_nonzero(columns)))
         variables = self._devices.copied(self.variables)
 
         def program(batch: Batch) -> RankedDetections:

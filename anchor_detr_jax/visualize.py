@@ -7,8 +7,9 @@ from functools import cache
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
+from anchor_detr_jax.data.image_source import open_source
 from anchor_detr_jax.structures import Detections
 
 __all__ = [
@@ -60,10 +61,7 @@ def draw_detections(
         scale: draw on the picture enlarged by this; `legible_scale` says what suits tiny ones.
         with_scores: False where scores say nothing, as of the ground truth.
     """
-    if isinstance(image, Image.Image):
-        picture = ImageOps.exif_transpose(image).convert("RGB")
-    else:
-        picture = Image.fromarray(image)
+    picture = open_source(image)
     if scale > 1:
         size = (picture.width * scale, picture.height * scale)
         picture = picture.resize(size, Image.Resampling.BICUBIC)

@@ -134,11 +134,14 @@ def _read_set() -> "tuple[CocoDataset | None, CocoTruth | None]":
         raise ValueError(
             "say either --coco or --data (with --split), or --annotations and --images"
         )
+    from anchor_detr_jax.data.layout import data_format
     from anchor_detr_jax.evaluation.sets import read_evaluation_set
     from anchor_detr_jax.evaluation.truth import read_truth
 
     if _DATA.value:
         # Categories that have names alone get the ids that the detector has for them.
+        if not _CHECKPOINT.value and data_format(_DATA.value) != "coco":
+            raise ValueError(f"{_DATA.value} has names alone; say --checkpoint, which knows ids")
         columns = _detector().categories if _CHECKPOINT.value else None
         split = _SPLIT.value or _usual_split(_DATA.value)
         return read_evaluation_set(_DATA.value, split, columns=columns, on_bad=_ON_BAD.value)
@@ -157,7 +160,9 @@ def _usual_split(root: str) -> str:
     names = split_names(root)
     usual = [name for name in names if name.startswith("val")]
     if len(usual) != 1:
-        raise ValueError(f"--split is missing: {root} has {', '.join(names) or 'none'}")
+        there = ", ".join(names) or "none"
+        held_out = f"; fine-tuning's held-out part is {names[0]}:held_out:0.15:0" if names else ""
+        raise ValueError(f"--split is missing: {root} has {there}{held_out}")
     return usual[0]
 
 

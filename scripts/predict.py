@@ -140,7 +140,7 @@ def _draw_videos(named: list[tuple[Path, str]], output: Path, detect: Detect) ->
     """Draw videos, frame by frame; how many of them failed, wholly or in parts."""
     failed = 0
     path = output / "detections.jsonl"
-    with path.open("w", encoding="utf-8") as listing:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as listing:
         for file, stem in named:
             try:
                 faults = _draw_video(file, output / f"{stem}.mp4", detect, listing)
@@ -194,7 +194,7 @@ def _as_lists(detections: "Detections") -> dict[str, list[Any]]:
 @contextmanager
 def _json_object(path: Path) -> Iterator[Callable[[str, Any], None]]:
     """A JSON file that is written key by key, and whole even where an error ends it."""
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace") as file:
         separator = "{\n"
 
         def add(key: str, content: Any) -> None:

@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> None:
     pictures = _from_files(files) if files else _from_data(detector)
     errors: list[str] = []
     boxes = pattern_boxes(_observed(detector, pictures, what, head, errors))
-    if "scatter" in what and boxes.pictures:
+    if "scatter" in what and (len(boxes.boxes) or (_WHAT.value and boxes.pictures)):
         _save(scatter_figure(boxes), output / "scatter.png")
     if errors:
         raise ValueError(f"{len(errors)} of {len(pictures)} pictures failed, as said above")
@@ -187,6 +187,8 @@ def _figures(
         yield "truth", truth_figure(seen, picture.truth)
     if "anchors" in what:
         yield "anchors", anchor_figure(seen)
+    if not len(seen.found) and not _WHAT.value:
+        return  # the rest is of what was found, and nobody asked for it by name
     if "patterns" in what:
         yield "patterns", pattern_figure(seen)
     if "layers" in what:

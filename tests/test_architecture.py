@@ -14,8 +14,8 @@ PACKAGE = ROOT / "anchor_detr_jax"
 # from its own package.
 LAYERS = [
     {"structures", "boxes", "command", "html_page", "plot_style", "variable_names"},
-    {"layers", "data", "losses", "matcher", "postprocess", "visualize"},
-    {"backbones", "devices"},
+    {"layers", "data", "losses", "matcher", "postprocess"},
+    {"backbones", "devices", "visualize"},
     {"models"},
     {"checkpoint"},
     {"conversion", "run_folder"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -38,6 +39,8 @@ def run_command(
         logging.set_verbosity(logging.WARNING)
         warnings.showwarning = _show_warning
         _keep_compiled_programs()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # files may have names of any bytes
         if note := unused_accelerator(os.environ):
             print(note, file=sys.stderr)
         try:

@@ -148,9 +148,11 @@ def columns_of(records: SplitRecords, columns: Categories | None) -> dict[int | 
         ValueError: if none are given, and the data set's own categories cannot be told apart.
     """
     if columns is None:
-        fault = next((f.message for f in records.faults if f.kind == "categories"), "")
+        fault = next((f for f in records.faults if f.kind == "categories"), None)
         if fault:
-            raise ValueError(fault)
+            raise ValueError(f"{fault.where}: {fault.message.removeprefix(fault.where).strip()}")
+    elif not records.by_name:
+        columns.check_same_ids(records.categories, records.source)
     chosen = columns or records.categories
     places = list(enumerate(zip(chosen.ids, chosen.names, strict=True)))
     by_name = {name: column for column, (_, name) in places if name is not None}

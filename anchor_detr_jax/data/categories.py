@@ -49,6 +49,24 @@ class Categories:
         """True for columns that stand for a category."""
         return np.array([name is not None for name in self.names])
 
+    def check_same_ids(self, others: Categories, source: str) -> None:
+        """See that another data set gives a category that both have the same id.
+
+        Raises:
+            ValueError: if it does not; a car would count as whatever has its id here.
+        """
+        ids: dict[str, set[int]] = {}
+        for id_, name in zip(self.ids, self.names, strict=True):
+            if name is not None:
+                ids.setdefault(name, set()).add(id_)
+        for id_, name in zip(others.ids, others.names, strict=True):
+            if name in ids and id_ not in ids[name]:
+                raise ValueError(
+                    f"{source} gives {name!r} the id {id_}, where {sorted(ids[name])[0]} is "
+                    "expected; give the splits the same ids (or, to train on the data's own "
+                    "categories, say data.categories='dataset')"
+                )
+
     def to_json(self) -> list[dict[str, Any]]:
         """As COCO writes categories, unused columns included."""
         return [{"id": i, "name": n} for i, n in zip(self.ids, self.names, strict=True)]

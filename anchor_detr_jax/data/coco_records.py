@@ -118,7 +118,7 @@ def _images(
         else:
             path = folder / name
         hw = entry.get("height"), entry.get("width")
-        sound = all(type(side) is int and side > 0 for side in hw)
+        sound = all(type(side) is int and 0 < side < 2**31 for side in hw)
         images[id_] = _Image(where, path, hw if sound else None)  # pyright: ignore[reportArgumentType]
     return images
 

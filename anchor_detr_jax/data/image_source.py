@@ -15,7 +15,7 @@ from PIL import Image
 from anchor_detr_jax.data.batching import PreparedImage, in_threads, prepare
 from anchor_detr_jax.data.transforms import open_rgb, upright_rgb
 
-__all__ = ["ImageSource", "checked_pixels", "open_source", "prepared_sources"]
+__all__ = ["ImageSource", "check_request", "checked_pixels", "open_source", "prepared_sources"]
 
 ImageSource = str | Path | Image.Image | np.ndarray
 """A file, a picture of Pillow, or RGB pixels: uint8 [h, w, 3]."""
@@ -23,6 +23,22 @@ ImageSource = str | Path | Image.Image | np.ndarray
 
 _DECODING = threading.Lock()
 """Pillow decodes on demand, and one picture may be asked for twice at the same time."""
+
+
+def check_request(
+    threshold: float, top_k: int, short_side: int, long_side: int, batch_size: int | None
+) -> None:
+    """See that what is asked of a prediction can be meant.
+
+    Raises:
+        ValueError: if it cannot; nothing would be found, without a word.
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold is {threshold}, expected a score from 0 to 1")
+    numbers = {"top_k": top_k, "short_side": short_side, "long_side": long_side}
+    for name, number in {**numbers, "batch_size": batch_size}.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}, expected at least 1")
 
 
 def prepared_sources(

@@ -8,6 +8,7 @@ host, in every format, and in any order, and stays when other pictures come or g
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -25,6 +26,9 @@ _WITH_VALIDATION = ("trainval", "all")
 _TO_VALIDATE = ("val", "valid", "validation", "val2017")
 """A test set is never among them: what is chosen by it is not measured by it."""
 
+_COPY = re.compile(r"\.rf\.\w+(?=\.\w+$)")
+"""How Roboflow tells the augmented copies of one picture apart."""
+
 
 @dataclass(frozen=True)
 class Share:
@@ -41,8 +45,12 @@ class Share:
     held_out: bool
 
     def has(self, name: str) -> bool:
-        """Whether a picture of this name is among them; folders do not matter."""
-        digest = hashlib.sha256(f"{self.seed} {PurePath(name).name}".encode(errors="replace"))
+        """Whether a picture of this name is among them, as all copies of it are.
+
+        Folders do not matter.
+        """
+        source = _COPY.sub("", PurePath(name).name)
+        digest = hashlib.sha256(f"{self.seed} {source}".encode(errors="replace"))
         lot = int.from_bytes(digest.digest()[:8], "big") / 2**64
         return (lot < self.fraction) == self.held_out
 
@@ -50,7 +58,7 @@ class Share:
 def chosen_splits(
     there: Sequence[str], train: str, val: str, *, fraction: float, seed: int
 ) -> tuple[str, str]:
-    """What to learn from and what to measure on, which never share a picture.
+    """What to learn from and what to measure on; "auto" never lets them share a picture.
 
     Args:
         there: the data set's splits.
@@ -73,7 +81,8 @@ def chosen_splits(
                 "say data.train_split"
             )
     if val == AUTO:
-        usual = () if train in _WITH_VALIDATION else _TO_VALIDATE
+        known = (*_WITH_VALIDATION, *_TO_VALIDATE)
+        usual = () if share_of(train)[0] in known else _TO_VALIDATE
         val = next((name for name in usual if name in there), "")
     if val or not fraction:
         return train, val

@@ -88,6 +88,11 @@ def prepare_tfds_folder(
     if data_format(root) == "tfds":
         raise ValueError(f"{root} is a data set of TFDS already; train on it as it is")
     names = list(splits or split_names(root))
+    if _ALL in names and len(names) > 1:
+        raise ValueError(
+            f"{root} has {', '.join(names)}; 'all' would become 'train' and share pictures with "
+            "the others: say splits without it, or it alone"
+        )
     if not names:
         raise ValueError(f"{root} has no split that has both pictures and annotations")
     found = {_TRAIN if name == _ALL else name: _read_split(root, name, on_bad) for name in names}

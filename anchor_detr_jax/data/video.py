@@ -178,9 +178,13 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._container is not None:
-            self._container.mux(self._stream.encode(None))
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._container is None:
+            return
+        try:
+            if kind is None or (self._stream and self._stream.codec_context.is_open):
+                self._container.mux(self._stream.encode(None))
+        finally:
             self._container.close()
 
     def write(self, pixels: UInt8[np.ndarray, "h w 3"], seconds: Fraction) -> None:
@@ -190,6 +194,13 @@ class VideoWriter:
             OSError: if the file cannot be written.
         """
         frame = self._av.VideoFrame.from_ndarray(_even(pixels), format="rgb24")
+        try:
+            self._encode(frame, seconds)
+        except self._av.FFmpegError as error:
+            size = f"{frame.width}x{frame.height}"
+            raise OSError(f"{self._path} cannot be written at {size} ({error.strerror})") from None
+
+    def _encode(self, frame: VideoFrame, seconds: Fraction) -> None:
         if self._last < 0:
             self._open(frame.width, frame.height)
         size = {"width": self._stream.width, "height": self._stream.height}

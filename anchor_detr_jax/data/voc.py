@@ -38,11 +38,13 @@ def is_voc_folder(root: str | Path) -> bool:
 def voc_splits(root: str | Path) -> list[str]:
     """The splits that have a list, the usual ones first; or `all`.
 
-    VOC's lists of one class, such as `cat_train.txt`, are none.
+    VOC's lists of one class, such as `cat_train.txt` beside `train.txt`, are none.
     """
     lists = names_in(Path(root) / "ImageSets" / "Main")
     names = {name.removesuffix(".txt") for name in lists if name.endswith(".txt")}
-    others = sorted(n for n in names.difference(_USUAL) if n.rpartition("_")[2] not in _USUAL)
+    others = sorted(
+        n for n in names.difference(_USUAL) if "_" not in n or n.rpartition("_")[2] not in names
+    )
     return [*(name for name in _USUAL if name in names), *others] or [_ALL]
 
 
@@ -190,7 +192,7 @@ def _names(entry: Element | str) -> Iterator[str]:
 
 def _hw(entry: Element) -> tuple[int, int] | None:
     height, width = (_number(entry.findtext(f"size/{side}")) for side in ("height", "width"))
-    if height is None or width is None or min(height, width) < 1:
+    if height is None or width is None or not 1 <= min(height, width) <= max(height, width) < 2**31:
         return None
     return int(height), int(width)
 

@@ -30,12 +30,16 @@ def is_yolo_folder(root: str | Path) -> bool:
 
 
 def yolo_splits(root: str | Path) -> list[str]:
-    """The splits that the folder's `data.yaml` names pictures of.
+    """The splits that the folder's `data.yaml` names, where there are pictures of them.
+
+    `train` is always among them if it is named, so that what is wrong with it can be said.
 
     Raises:
         ValueError, OSError: if there is no such file, or it cannot be read.
     """
-    return list(_described(root).sources)
+    sources = _described(root).sources
+    there = [n for n, paths in sources.items() if n == "train" or any(p.exists() for p in paths)]
+    return there or list(sources)
 
 
 def read_yolo_records(root: str | Path, split: str) -> SplitRecords:

@@ -85,6 +85,11 @@ def read_yaml(file: Path) -> YoloFolder:
         OSError: if it cannot be read.
     """
     content = _content(file)
+    if "kpt_shape" in content:
+        raise ValueError(
+            f"{file} is of key points (kpt_shape), whose lines look like polygons; "
+            "write labels of class x y w h, and take kpt_shape out"
+        )
     base, said = file.parent, content.get("path")
     if isinstance(said, str) and (file.parent / said).is_dir():  # it is often another machine's
         base = file.parent / said
@@ -119,7 +124,7 @@ def _content(file: Path) -> Mapping[str, Any]:
         raise ValueError(f"{file} has more than {_LARGEST // 2**20} MB, too much for names")
     try:
         content = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 (a safe loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # on tags of the wrong kind PyYAML raises what it likes
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} cannot be read ({type(error).__name__}: {reason})") from None
     if not isinstance(content, dict):
@@ -149,11 +154,13 @@ def _categories(content: Mapping[str, Any]) -> tuple[Categories, str]:
 
 
 def _located(base: Path, entry: str) -> Path:
-    """A path of the file; Roboflow writes `../train/images` for what lies beside it."""
-    path = base / entry
-    if not path.exists() and entry.startswith("../") and (base / entry[3:]).exists():
+    """A path of the file; Roboflow writes `../train/images` for what lies beside it.
+
+    That comes first: what lies above may be of another data set.
+    """
+    if entry.startswith("../") and (base / entry[3:]).exists():
         return base / entry[3:]
-    return path
+    return base / entry
 
 
 def _listed(file: Path, base: Path) -> list[Path]:

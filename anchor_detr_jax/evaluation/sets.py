@@ -42,11 +42,17 @@ def read_evaluation_set(
     root = Path(root)
     if data_format(root) == "coco" and share_of(split)[1] is None:
         dataset = read_coco_split(root, split)
-        return dataset, read_truth(dataset.annotations)
+        truth = read_truth(dataset.annotations)
+        if columns is not None:
+            own = Categories(tuple(truth.categories), tuple(truth.categories.values()))
+            columns.check_same_ids(own, str(truth.source))
+        return dataset, truth
     records = read_records(root, split)
     column_of, faults = columns_of(records, None), FaultList(records.source, on_bad)
     pictures = sound_pictures(records, faults, known=column_of.__contains__)
     faults.settled()
+    if columns is not None and not records.by_name:
+        columns.check_same_ids(records.categories, records.source)
     ids = _ids(records, columns)
     content = coco_content(
         pictures,

@@ -16,7 +16,7 @@ from anchor_detr_jax.boxes import cxcywh_to_xyxy
 from anchor_detr_jax.data.batching import pad_images, prepare
 from anchor_detr_jax.data.buckets import inference_buckets, smallest_bucket
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.image_source import ImageSource, open_source
+from anchor_detr_jax.data.image_source import ImageSource, check_request, open_source
 from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.insight.attention_maps import (
     AttentionMaps,
@@ -151,12 +151,14 @@ def observe(
         ValueError: for what is no image, or a damaged one.
         OSError: for a file that is not there.
     """
+    check_request(threshold, top_k, short_side, long_side, None)
     picture = open_source(image)
     images = _padded(picture, short_side, long_side)
     outputs, anchors, looks = jax.device_get(_run(detector.model, detector.variables, images))
     logits = np.where(detector.categories.in_use, outputs.logits[:, 0], -np.inf)
     scores, boxes = np.asarray(jax.nn.sigmoid(logits)), outputs.boxes[:, 0]
-    query, column = _best(logits[-1], scores[-1] >= threshold, top_k)
+    good = (scores[-1] >= threshold) & detector.categories.in_use
+    query, column = _best(logits[-1], good, top_k)
     found_boxes = _in_pixels(boxes[-1, query], picture)
     return Observation(
         picture=picture,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,12 @@ def frames_with_detections(
     """Each frame with what was found in it; a frame is kept until then."""
     waiting: deque[Frame] = deque()
 
-    def pixels() -> Iterator[np.ndarray]:
-        for frame in frames:
+    def pixels(alike: Iterable[Frame]) -> Iterator[np.ndarray]:
+        for frame in alike:
             waiting.append(frame)
             yield frame.pixels
 
-    for found in detect(pixels()):
-        yield waiting.popleft(), found
+    # One size at a time: a frame of another one would wait for its batch, and all others for it.
+    for _, alike in groupby(frames, key=lambda frame: frame.pixels.shape):
+        for found in detect(pixels(alike)):
+            yield waiting.popleft(), found

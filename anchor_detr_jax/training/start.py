@@ -86,6 +86,11 @@ def training_set(config: DataConfig) -> AnnotatedDataset:
         columns=coco_columns() if config.categories == "coco" else None,
         on_bad=config.on_bad,
     )
+    if not len(dataset.labels):
+        raise ValueError(
+            f"{config.root} has no box in {config.train_split} to learn from; YOLO's labels of "
+            "images/a.jpg are in labels/a.txt, or beside it"
+        )
     return dataset if config.keep_empty else with_boxes_only(dataset)
 
 
