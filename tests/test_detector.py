@@ -41,8 +41,8 @@ def test_threshold_and_unused_columns():
     assert some.scores.min() >= middle
     names[2] = None
     detector.categories = Categories(ids, tuple(names))
-    (used,) = detector.predict(image, threshold=0.0, top_k=20, **SIDES)
-    assert len(used) == 20
+    (used,) = detector.predict(image, threshold=0.0, top_k=1000, **SIDES)
+    assert len(used) == NARROW.num_queries * (NARROW.num_classes - 1)
     assert ids[2] not in used.labels
     (nothing,) = detector.predict(image, threshold=1.0, **SIDES)
     assert (len(nothing), nothing.boxes.shape, nothing.names) == (0, (0, 4), [])
@@ -164,3 +164,17 @@ def test_photographs_of_any_shape(narrow):
     files = sorted((DATA / "coco/val2017").glob("*.jpg"))
     found = narrow.predict(files, threshold=0.0, top_k=3, **SIDES)
     assert [len(f) for f in found] == [3] * 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"threshold": 50.0}, "threshold is 50.0, expected a score from 0 to 1"),
+        ({"top_k": 0}, "top_k is 0"),
+        ({"batch_size": -1}, "batch_size is -1"),
+        ({"long_side": 0}, "long_side is 0, expected at least 1"),
+    ],
+)
+def test_numbers_that_cannot_be_meant(narrow, wrong, says):
+    with pytest.raises(ValueError, match=says):
+        narrow.predict(np.zeros((20, 20, 3), np.uint8), **{**SIDES, **wrong})

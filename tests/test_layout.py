@@ -116,6 +116,14 @@ def test_what_is_no_data_set(tmp_path):
         data_format(tmp_path / "nowhere")
 
 
+def test_splits_that_number_their_categories_differently_are_refused(roots):
+    """What one file calls 1 is 2 in the other: cones would count as kerbs."""
+    columns = Categories((2, 1, 3), tuple(NAMES))
+    for read in (read_evaluation_set, read_training_set):
+        with pytest.raises(ValueError, match=rf"gives '{NAMES[0]}' the id 1, where 2 is expected"):
+            read(roots["coco"], "val", columns=columns)
+
+
 def test_a_detectors_columns_are_found_by_name_where_ids_are_only_counted(roots):
     columns = Categories((7, 8, 1, 2), ("lamp", None, "cone", "dog"))
     for name in ("voc", "yolo", "tfds of voc"):

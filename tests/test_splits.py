@@ -38,6 +38,9 @@ def test_a_share_is_held_out_where_there_is_nothing_to_measure_on():
     assert chosen(["trainval", "val"], fraction=0.25) == trainval
     assert chosen(["trainval", "val"]) == ("trainval", "")
     assert chosen(["all"], fraction=0.5)[0] == "all:rest:0.5:7"
+    # Who learns from the usual validation split does not measure on it, nor on what holds it.
+    assert chosen(["train", "val"], train="val", fraction=0.5)[1] == "val:held_out:0.5:7"
+    assert chosen(["trainval", "val"], train="trainval:rest:0.5:7") == ("trainval:rest:0.5:7", "")
     with pytest.raises(ValueError, match="a share already"):
         chosen(["train"], train=parts[0], fraction=0.25)
 
@@ -53,6 +56,15 @@ def test_a_share_is_drawn_by_names_and_seed():
     more = Share(0.3, 0, held_out=True)
     assert all(more.has(name) for name in one)
     assert {name for name in names if shares[0].has(f"elsewhere/{name}")} == one
+
+
+def test_copies_of_a_picture_stay_together():
+    """Roboflow's exports have several augmented ones of each."""
+    share = Share(0.3, 0, held_out=True)
+    lots = [{share.has(f"p{i}_jpg.rf.{i * 7 + copy:032x}.jpg") for copy in range(3)}
+            for i in range(200)]  # fmt: skip
+    assert all(len(lot) == 1 for lot in lots)
+    assert 30 < sum(True in lot for lot in lots) < 90
 
 
 def test_how_a_share_is_written():

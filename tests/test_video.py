@@ -183,6 +183,18 @@ def test_without_the_extra(monkeypatch):
         check_video_support()
 
 
+def test_what_cannot_be_encoded(tmp_path):
+    """The encoder refuses the size; what it is said to be is no traceback."""
+    source = write(tmp_path / "a.mp4", grounds(2))
+    target, wide = tmp_path / "b.mp4", np.zeros((48, 20_000, 3), np.uint8)
+    with (
+        VideoReader(source) as video,
+        VideoWriter(target, video) as writer,
+        pytest.raises(OSError, match=r"b\.mp4 cannot be written at 20000x48"),
+    ):
+        writer.write(wide, Fraction(0))
+
+
 def nothing(count=0):
     return ad.Detections(
         boxes=np.tile(np.float32([8, 8, 40, 30]), (count, 1)),
@@ -214,13 +226,13 @@ def test_frames_are_drawn_as_they_come(tmp_path):
 
 @pytest.mark.parametrize("batch_size", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_few_frames_are_alive(narrow, batch_size):
-    """However long a video is."""
+    """However long a video is, and where its first frame has another size."""
     ever, most = [], 0
 
     def frames():
         nonlocal most
         for i in range(30):
-            pixels = np.full((48, 64, 3), i, np.uint8)
+            pixels = np.full((48, 64, 3) if i else (64, 48, 3), i, np.uint8)
             ever.append(weakref.ref(pixels))
             most = max(most, sum(one() is not None for one in ever))
             yield Frame(i, Fraction(i), pixels)

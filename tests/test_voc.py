@@ -1,5 +1,6 @@
 """Pascal VOC's folders: what they say, and what in them is refused."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -78,6 +79,19 @@ def test_lists(root):
         read_voc_records(root, "val")
     strays = [root / "JPEGImages/f.png", root / "JPEGImages/g.png"]
     assert read_voc_records(root, "train").unreferenced == strays
+
+
+def test_lists_of_ones_own_are_splits(root):
+    for name in ("train", "val"):
+        lists = root / "ImageSets/Main"
+        (lists / f"{name}.txt").rename(lists / f"fold1_{name}.txt")
+    assert voc_splits(root) == ["fold1_train", "fold1_val"]
+
+
+def test_a_size_beyond_all_pictures_is_read_off_the_picture(root):
+    file = root / "Annotations/a.xml"
+    file.write_text(re.sub("<height>.*?</height>", "<height>1e300</height>", file.read_text()))
+    assert read_training_set(root, "train").hw[0].max() < 1000
 
 
 def test_without_lists_all_is_one_split(tmp_path):

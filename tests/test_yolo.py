@@ -107,6 +107,8 @@ def test_names_with_a_fault(root, names, says):
         ("names: [a]\ntrain: {a: b}", "train must be a folder"),
         ("names: [a]\ntrain: nowhere", "train is .*nowhere, which is no folder"),
         ("names: [2001-99-99]", "cannot be read"),
+        ('names: [a]\ntrain: !!int ""', "cannot be read"),
+        ("names: [a]\ntrain: images/train\nkpt_shape: [12, 2]", "is of key points"),
     ],
 )
 def test_yaml_that_is_refused(root, text, says):
@@ -146,6 +148,22 @@ def test_where_pictures_are(tmp_path):
     file.write_text(text + "path: ../yolo\n")
     assert find_yaml(elsewhere) == file
     assert len(read_records(elsewhere, "train").pictures) == 7
+
+
+def test_a_folder_beside_anothers_pictures_keeps_its_own(tmp_path):
+    """Roboflow writes `../train/images` for its own, also where there is one above."""
+    root = write_yolo(tmp_path / "yolo")
+    write_pictures(tmp_path / "images/train", "val")
+    say(root, "names: [cone, kerb, lamp]\ntrain: ../images/train\nval: ../nowhere/images\n")
+    names = [picture.path.name for picture in read_records(root, "train").pictures]
+    assert names == [f"{letter}.png" for letter in "abcde"]
+    assert split_names(root) == ["train"]  # `val` is named, but not there
+
+
+def test_a_class_count_without_names(root):
+    say(root, "nc: 3\ntrain: images/train\n")
+    with pytest.raises(ValueError, match=r"data\.yaml: it has no names"):
+        read_training_set(root, "train")
 
 
 def test_labels_beside_pictures_below_a_folder_called_images(tmp_path):

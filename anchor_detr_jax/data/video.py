@@ -178,11 +178,11 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._container is None:
             return
         try:
-            if kind is None or (self._stream and self._stream.codec_context.is_open):
+            if self._stream and self._stream.codec_context.is_open:  # else no frame was taken
                 self._container.mux(self._stream.encode(None))
         finally:
             self._container.close()
