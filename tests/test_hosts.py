@@ -31,8 +31,9 @@ def fail_to_write(cause):
 
 
 @pytest.mark.parametrize("in_a_save", [False, True])
-def test_a_lost_host_is_named_wherever_it_is_missed(two_hosts, capsys, in_a_save):
-    lost = jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
+@pytest.mark.parametrize("kind", [jax.errors.JaxRuntimeError, ValueError])
+def test_a_lost_host_is_named_wherever_it_is_missed(two_hosts, capsys, in_a_save, kind):
+    lost = kind("UNKNOWN: Gloo AllGather failed: Connection reset by peer")
     with pytest.raises(EndedError, match="1"), hosts.errors_end_all_hosts():
         fail_to_write(lost) if in_a_save else fail(lost)
     said = capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ __all__ = ["connect", "errors_end_all_hosts"]
 
 _HEARTBEAT_SECONDS = 30
 """After so long without a sign of life a host counts as lost, and the others end."""
+
+_BETWEEN_HOSTS = re.compile("Gloo|NCCL|coordination service|heartbeat", re.IGNORECASE)
+"""Words of those who carry data from host to host."""
 
 
 def connect(
@@ -77,11 +81,11 @@ def errors_end_all_hosts() -> Iterator[None]:
 
 def _explained(error: Exception) -> str | None:
     """A message for people, where there is more to say than the error does."""
-    jax_error = _jax_error(error)
-    if jax_error is None:
+    said = _said_by_jax(error)
+    if said is None:
         return None
-    first_line = str(jax_error).partition("\n")[0][:200]
-    if "RESOURCE_EXHAUSTED" in str(jax_error):
+    first_line = said.partition("\n")[0][:200]
+    if "RESOURCE_EXHAUSTED" in said:
         return (
             f"a device's memory is full ({first_line}); set precision=bfloat16, "
             "optimizer.accumulate=2 or more, remat=True, or a smaller data.batch_size"
@@ -94,10 +98,13 @@ def _explained(error: Exception) -> str | None:
     )
 
 
-def _jax_error(error: BaseException | None) -> BaseException | None:
-    """What JAX said, be it the cause of another error: a checkpoint, too, needs all hosts."""
+def _said_by_jax(error: BaseException | None) -> str | None:
+    """What JAX said, be it the cause of another error: a checkpoint, too, needs all hosts.
+
+    On its way through Orbax it may have become an error of another kind.
+    """
     while error is not None:
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            return error
+        if isinstance(error, jax.errors.JaxRuntimeError) or _BETWEEN_HOSTS.search(str(error)):
+            return str(error)
         error = error.__cause__
     return None
