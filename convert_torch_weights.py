@@ -63,7 +63,7 @@ def main(arguments: list[str]) -> None:
 
 def _verify(stored: StoredDetector, coco: Path) -> None:
     """Evaluate, and compare with what is expected; raises if they differ."""
-    from anchor_detr_jax.data.coco import read_coco_split
+    from anchor_detr_jax.data.formats.coco import read_coco_split
     from anchor_detr_jax.detector import Detector, default_batch_size
     from anchor_detr_jax.evaluation.coco_ap import score_results
     from anchor_detr_jax.evaluation.published import published_ap

@@ -15,14 +15,14 @@ goes to `<output>.partial.json`, and nothing is scored.
 import dataclasses
 import functools
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from anchor_detr_jax.command import run_command
-from anchor_detr_jax.data.coco import CocoDataset, read_coco, read_coco_split
+from anchor_detr_jax.command.output_file import check_output_file, write_output_file
+from anchor_detr_jax.data.formats.coco import CocoDataset, read_coco, read_coco_split
 
 if TYPE_CHECKING:
     from anchor_detr_jax import Detector
@@ -48,6 +48,7 @@ _PER_CLASS = flags.DEFINE_bool("per_class", False, "Say the AP of each category 
 _VOC = flags.DEFINE_bool("voc", False, "Say Pascal VOC's AP too, over 11 and over all points.")
 _SHORT_SIDE = flags.DEFINE_integer("short_side", 800, "Short side of the resized images.", 1)
 _LONG_SIDE = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
+_WARMUP = flags.DEFINE_bool("warmup", False, "Compile for images of every shape before the first.")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     None,
@@ -69,22 +70,11 @@ def main(arguments: list[str]) -> None:
     output = Path(_OUTPUT.value)
     for name, value in {"output": _OUTPUT.value, "report": _REPORT.value}.items():
         if value is not None:
-            _check_output(name, Path(value))
+            check_output_file(name, Path(value))
     if _RESULTS.value:
         _score_file(Path(_RESULTS.value), output)
     else:
         _evaluate(output)
-
-
-def _check_output(name: str, file: Path) -> None:
-    folder = file.absolute().parent
-    if not folder.is_dir():
-        fault = f"{folder} is a file" if folder.exists() else f"there is no folder {folder}"
-        raise ValueError(f"--{name} {file}: {fault}")
-    if file.is_dir():
-        raise ValueError(f"--{name} {file} is a folder, expected a file's name")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"--{name} {file}: {folder} cannot be written to")
 
 
 def _score_file(path: Path, output: Path) -> None:
@@ -134,7 +124,7 @@ def _read_set() -> "tuple[CocoDataset | None, CocoTruth | None]":
         raise ValueError(
             "say either --coco or --data (with --split), or --annotations and --images"
         )
-    from anchor_detr_jax.data.layout import data_format
+    from anchor_detr_jax.data.formats.layout import data_format
     from anchor_detr_jax.evaluation.sets import read_evaluation_set
     from anchor_detr_jax.evaluation.truth import read_truth
 
@@ -155,7 +145,7 @@ def _read_set() -> "tuple[CocoDataset | None, CocoTruth | None]":
 
 
 def _usual_split(root: str) -> str:
-    from anchor_detr_jax.data.layout import split_names
+    from anchor_detr_jax.data.formats.layout import split_names
 
     names = split_names(root)
     usual = [name for name in names if name.startswith("val")]
@@ -179,15 +169,16 @@ def _detect(dataset: CocoDataset, output: Path) -> list[dict[str, Any]]:
     from anchor_detr_jax.detector import default_batch_size
     from anchor_detr_jax.evaluation.runner import InterruptedRun, run_dataset
 
+    how = {
+        "short_side": _SHORT_SIDE.value,
+        "long_side": _LONG_SIDE.value,
+        "batch_size": _BATCH_SIZE.value or default_batch_size(),
+        "progress": True,
+    }
+    if _WARMUP.value:
+        print(_detector().warm_up(**how))
     try:
-        run = run_dataset(
-            _detector(),
-            dataset,
-            short_side=_SHORT_SIDE.value,
-            long_side=_LONG_SIDE.value,
-            batch_size=_BATCH_SIZE.value or default_batch_size(),
-            progress=True,
-        )
+        run = run_dataset(_detector(), dataset, **how)
     except InterruptedRun as interrupted:
         if interrupted.run.results:
             print(f"nothing was scored; {_kept(interrupted.run, dataset, output)}")
@@ -265,7 +256,7 @@ def _tell_more(
         report = evaluation_report(results, truth, scores)
         images = {image.id: image for image in dataset.images} if dataset else {}
         subtitle = f"{_CHECKPOINT.value or _RESULTS.value} on {truth.source}"
-        _write(page, evaluation_page(report, images, subtitle=subtitle))
+        write_output_file(page, evaluation_page(report, images, subtitle=subtitle))
         _write_json(numbers, report.to_json())
         print(f"a page for people in {page}, its numbers in {numbers}")
 
@@ -287,13 +278,7 @@ def _nothing_to_score(annotations: Path, output: Path) -> str:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    _write(path, json.dumps(content))
-
-
-def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(path)
+    write_output_file(path, json.dumps(content))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from anchor_detr_jax.command import run_command
+from anchor_detr_jax.command.output_file import check_output_file
 
 _OUTPUT = flags.DEFINE_string("output", "curves.png", "PNG to write.")
 
@@ -23,8 +24,7 @@ def main(arguments: list[str]) -> None:
     output = Path(_OUTPUT.value)
     if output.suffix.lower() != ".png":
         raise ValueError(f"--output {output} is no PNG; say a name that ends in .png")
-    if not output.absolute().parent.is_dir():
-        raise ValueError(f"--output {output}: there is no folder {output.absolute().parent}")
+    check_output_file("output", output)
 
     from anchor_detr_jax.training.curves import has_log, save_curves
 

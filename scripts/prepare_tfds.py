@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
     """Prepare, and say what was written."""
     if arguments:
         raise ValueError(f"unexpected arguments {arguments}; everything is given by flags")
-    from anchor_detr_jax.data.tfds_builder import prepare_tfds_folder
+    from anchor_detr_jax.data.formats.tfds_builder import prepare_tfds_folder
 
     folder = prepare_tfds_folder(
         _DATA.value, _OUTPUT.value, splits=_SPLITS.value, on_bad=_ON_BAD.value

@@ -138,6 +138,22 @@ def pictures() -> dict[str, np.ndarray]:
     return dict(golden("images"))
 
 
+@pytest.fixture
+def own_cache(tmp_path_factory, monkeypatch) -> Path:
+    """What is kept is kept here, for one test, and nothing in the user's cache."""
+    cache = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    return cache
+
+
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory):
+    """As `own_cache`, for all tests of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with large files beside a developer's checkout."""

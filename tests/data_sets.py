@@ -1,4 +1,4 @@
-"""One small data set in every layout."""
+"""One small data set in every layout, and targets as training has them."""
 
 import json
 from pathlib import Path
@@ -114,3 +114,10 @@ def yolo_line(hw: tuple[int, int], category: str, x1: int, y1: int, x2: int, y2:
     h, w = hw
     numbers = (x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h
     return f"{NAMES.index(category)} {' '.join(f'{number:.8f}' for number in numbers)}\n"
+
+
+def pack_targets(boxes: list, labels: list) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`boxes_xyxy_px`, `labels` and `starts` of an `AnnotatedDataset`, of each picture's own."""
+    starts = np.cumsum([0, *map(len, labels)])
+    flat_boxes = np.concatenate([np.zeros((0, 4)), *boxes]).astype(np.float32)
+    return flat_boxes, np.concatenate([[], *labels]).astype(np.int32), starts

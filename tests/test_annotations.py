@@ -10,10 +10,10 @@ from conftest import DATA, golden
 from PIL import Image
 
 from anchor_detr_jax.data.annotated import FilePictures
-from anchor_detr_jax.data.annotations import FaultList
 from anchor_detr_jax.data.categories import Categories, coco_columns
-from anchor_detr_jax.data.coco_records import categories_of
-from anchor_detr_jax.data.sources import read_training_set
+from anchor_detr_jax.data.formats.annotations import FaultList
+from anchor_detr_jax.data.formats.coco_records import categories_of
+from anchor_detr_jax.data.formats.sources import read_training_set
 
 PHOTOGRAPHS = [str(name) for name in golden("transforms")["files"]]
 

@@ -14,8 +14,8 @@ from anchor_detr_jax.data.augmentation import AugmentationConfig, largest_hw, ma
 from anchor_detr_jax.data.categories import coco_columns
 from anchor_detr_jax.data.colour import ColourJitter
 from anchor_detr_jax.data.draws import augmented_epoch
+from anchor_detr_jax.data.formats.sources import read_training_set
 from anchor_detr_jax.data.sizes import resized_hws
-from anchor_detr_jax.data.sources import read_training_set
 from anchor_detr_jax.data.steps import Crop, Flip, Resize, Sample
 from anchor_detr_jax.data.transforms import open_rgb, resized_hw
 

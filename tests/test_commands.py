@@ -37,6 +37,19 @@ def run(*arguments, check=True):
     return done
 
 
+def errors_of(done):
+    """The lines that say why a command failed."""
+    assert done.returncode == 1
+    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+
+def one_error(done):
+    """The one line that a command ended with, and all that it said on stderr."""
+    assert errors_of(done) == done.stderr.splitlines()
+    (error,) = errors_of(done)
+    return error
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """A small official-format file."""
@@ -93,10 +106,9 @@ def test_a_bad_checkpoint_leaves_nothing(checkpoint, tmp_path):
     (tmp_path / "text.pth").write_text("hello")
     for name, says in {"cut.pth": "truncated", "text.pth": "no checkpoint"}.items():
         done = run("convert_torch_weights.py", tmp_path / name, tmp_path / "out", check=False)
-        assert done.returncode == 1
-        assert done.stderr.startswith(f"error: {tmp_path / name}:")
-        assert says in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        error = one_error(done)
+        assert error.startswith(f"error: {tmp_path / name}:")
+        assert says in error
         assert {p.name for p in tmp_path.iterdir()} == {"cut.pth", "text.pth"}
 
 
@@ -112,11 +124,7 @@ def test_a_bad_checkpoint_leaves_nothing(checkpoint, tmp_path):
     ],
 )
 def test_what_the_user_can_mend_is_one_line(arguments, says):
-    done = run(*arguments, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert says in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert says in one_error(run(*arguments, check=False))
 
 
 TRAIN = ("scripts/train.py", "--workdir=never")
@@ -142,11 +150,7 @@ CONFIG = (*TRAIN, "--config=configs/anchor_detr_r50_c5.py")
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
 def test_what_does_not_exist_is_answered_with_the_nearest(arguments, says):
-    done = run(*arguments, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert says in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert says in one_error(run(*arguments, check=False))
 
 
 COMMANDS = [*sorted(f"scripts/{path.name}" for path in (ROOT / "scripts").glob("*.py"))]

@@ -14,7 +14,7 @@ from PIL import Image
 from anchor_detr_jax.data.batching import bucketed_batches, in_threads, prepare
 from anchor_detr_jax.data.buckets import inference_buckets, padded_to, smallest_bucket
 from anchor_detr_jax.data.categories import COCO_NAMES, Categories, coco_columns
-from anchor_detr_jax.data.coco import read_coco, read_coco_split
+from anchor_detr_jax.data.formats.coco import read_coco, read_coco_split
 from anchor_detr_jax.data.transforms import open_rgb, resize, resized_hw
 from anchor_detr_jax.models.pixels import normalised
 from anchor_detr_jax.structures import Images

@@ -16,7 +16,7 @@ from conftest import DATA
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from anchor_detr_jax.data.coco import read_coco, read_coco_split
+from anchor_detr_jax.data.formats.coco import read_coco, read_coco_split
 from anchor_detr_jax.evaluation.coco_ap import SCORERS, score_results
 from anchor_detr_jax.evaluation.per_class import ClassScores, per_class_table
 from anchor_detr_jax.evaluation.runner import InterruptedRun, detect_dataset, run_dataset

@@ -13,7 +13,7 @@ from made_boxes import box, random_boxes, truth_of
 from matplotlib.figure import Figure
 from PIL import Image
 
-from anchor_detr_jax.data.coco import CocoImage, read_coco_split
+from anchor_detr_jax.data.formats.coco import CocoImage, read_coco_split
 from anchor_detr_jax.evaluation import figures
 from anchor_detr_jax.evaluation.coco_ap import STATS, score_results
 from anchor_detr_jax.evaluation.precision_recall import precision_recall

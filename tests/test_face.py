@@ -151,7 +151,7 @@ def test_coco_results_are_those_of_evaluation():
     """What `to_coco` says of a picture is what an evaluation of it is scored with."""
     from conftest import DATA
 
-    from anchor_detr_jax.data.coco import read_coco_split
+    from anchor_detr_jax.data.formats.coco import read_coco_split
     from anchor_detr_jax.evaluation.runner import run_dataset
 
     detector = make_detector()

@@ -14,7 +14,7 @@ from conftest import DATA
 from PIL import Image
 from test_training_run import narrow_config
 
-from anchor_detr_jax.data.records import BoxRecord, PictureRecord
+from anchor_detr_jax.data.formats.records import BoxRecord, PictureRecord
 from anchor_detr_jax.inspection.box_checks import check_boxes
 from anchor_detr_jax.inspection.memory import memory_estimate, memory_plan
 from anchor_detr_jax.inspection.picture_checks import check_picture

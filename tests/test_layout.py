@@ -8,25 +8,19 @@ from data_sets import NAMES, PICTURES, write_coco, write_roboflow, write_voc, wr
 from anchor_detr_jax.data.annotated import AnnotatedDataset
 from anchor_detr_jax.data.augmentation import AugmentationConfig
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.layout import data_format, read_records, split_names
+from anchor_detr_jax.data.formats.layout import data_format, read_records, split_names
+from anchor_detr_jax.data.formats.sources import read_training_set
+from anchor_detr_jax.data.formats.tfds_builder import prepare_tfds_folder
 from anchor_detr_jax.data.pipeline import BatchReader
 from anchor_detr_jax.data.plan import make_plan
-from anchor_detr_jax.data.sources import read_training_set
-from anchor_detr_jax.data.tfds_builder import prepare_tfds_folder
 from anchor_detr_jax.evaluation.sets import read_evaluation_set
+
+pytestmark = pytest.mark.usefixtures("module_cache")
 
 AUGMENTATION = AugmentationConfig(
     short_sides=(32, 48, 64), long_side=96, crop_short_sides=(40, 60), crop_sides=(24, 48)
 )
 EXACT = ["coco", "roboflow", "voc", "tfds of coco", "tfds of voc"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """Nothing is written to the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -104,15 +104,17 @@ def images():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", ["dc5", "three_levels"])
-def test_remat_changes_no_gradient(images, option):
+@pytest.mark.parametrize(
+    ("option", "remat"), [("dc5", "cheap"), ("three_levels", "cheap"), ("three_levels", "layers")]
+)
+def test_remat_changes_no_gradient(images, option, remat):
     config = dataclasses.replace(NARROW, **OPTIONS[option])
     variables = make_detector(config).variables
     plain = losses_and_gradients(make_model(config), variables, images)
-    remat = losses_and_gradients(make_model(config, remat=True), variables, images)
+    again = losses_and_gradients(make_model(config, remat=remat), variables, images)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * (1 + np.abs(a).max())),
-        *(plain, remat),
+        *(plain, again),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import anchor_detr_jax as ad
 from anchor_detr_jax.conversion.torch_file import read_torch_file
-from anchor_detr_jax.data.coco import read_coco
+from anchor_detr_jax.data.formats.coco import read_coco
 from anchor_detr_jax.evaluation.coco_ap import score_results
 from anchor_detr_jax.evaluation.runner import detect_dataset
 

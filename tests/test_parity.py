@@ -18,6 +18,11 @@ WITH_INTERNALS = pytest.mark.parametrize("official", ["r50_c5", "r50_dc5"], indi
 """For tests that need more than outputs, which the golden files of these two variants hold."""
 
 
+def slow(value):
+    """Each shape is a program, of ten seconds; the largest stands for the others."""
+    return pytest.param(value, marks=pytest.mark.slow)
+
+
 def golden_cases(file) -> list[str]:
     """The images that a variant's golden file has, each alone."""
     return [f"image{i}" for i in range(3) if f"image{i}/logits" in file]
@@ -81,7 +86,7 @@ def test_backbone_and_encoder(official, pictures):
     )
 
 
-@pytest.mark.parametrize("others", [[1], [2], [1, 2, 2]], ids=str)
+@pytest.mark.parametrize("others", [slow([1]), slow([2]), [1, 2, 2]], ids=str)
 def test_images_in_a_batch(official, pictures, others):
     variant, detector = official
     file = golden(f"forward_{variant}")
@@ -94,7 +99,7 @@ def test_images_in_a_batch(official, pictures, others):
             assert_close(outputs, file, f"image{i}", row)
 
 
-@pytest.mark.parametrize("further", [(32, 0), (0, 128), (160, 64)], ids=str)
+@pytest.mark.parametrize("further", [slow((32, 0)), slow((0, 128)), (160, 64)], ids=str)
 def test_an_image_in_a_bucket_with_dummies(official, pictures, further):
     variant, detector = official
     file = golden(f"forward_{variant}")

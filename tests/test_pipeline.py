@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl import flags
+from data_sets import pack_targets
 from PIL import Image
 
-from anchor_detr_jax.data.annotated import AnnotatedDataset, FilePictures, pack_targets
+from anchor_detr_jax.data.annotated import AnnotatedDataset, FilePictures
 from anchor_detr_jax.data.augmentation import AugmentationConfig, max_targets
 from anchor_detr_jax.data.categories import numbered_columns
 from anchor_detr_jax.data.pipeline import BatchReader, ReadingConfig, training_batches

@@ -6,10 +6,10 @@ import pytest
 from data_sets import coco_content, write_coco
 from PIL import Image
 
-from anchor_detr_jax.data.annotations import annotated_dataset, check_box
-from anchor_detr_jax.data.coco import coco_splits, read_coco_split
-from anchor_detr_jax.data.layout import read_records
-from anchor_detr_jax.data.sources import read_training_set
+from anchor_detr_jax.data.formats.annotations import annotated_dataset, check_box
+from anchor_detr_jax.data.formats.coco import coco_splits, read_coco_split
+from anchor_detr_jax.data.formats.layout import read_records
+from anchor_detr_jax.data.formats.sources import read_training_set
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anchor_detr_jax.data.coco import read_annotation_file, read_coco_split
+from anchor_detr_jax.data.formats.coco import read_annotation_file, read_coco_split
 from anchor_detr_jax.data.shapes import SHAPES, make_shapes
 
 SPLITS = {"train2017": 60, "val2017": 9}

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 from conftest import DATA
+from data_sets import pack_targets
 
-from anchor_detr_jax.data.annotated import pack_targets
 from anchor_detr_jax.data.categories import coco_columns
-from anchor_detr_jax.data.sources import read_training_set, with_boxes_only
-from anchor_detr_jax.data.tfds_builder import prepare_tfds_folder
+from anchor_detr_jax.data.formats.sources import read_training_set, with_boxes_only
+from anchor_detr_jax.data.formats.tfds_builder import prepare_tfds_folder
 from anchor_detr_jax.evaluation.sets import read_evaluation_set
 
 

@@ -6,9 +6,9 @@ import pytest
 from conftest import NARROW
 from data_sets import PICTURES, write_coco, write_voc, write_yolo
 
-from anchor_detr_jax.data.layout import read_records
-from anchor_detr_jax.data.splits import Share, chosen_splits, share_of
-from anchor_detr_jax.data.tfds_builder import prepare_tfds_folder
+from anchor_detr_jax.data.formats.layout import read_records
+from anchor_detr_jax.data.formats.splits import Share, chosen_splits, share_of
+from anchor_detr_jax.data.formats.tfds_builder import prepare_tfds_folder
 from anchor_detr_jax.evaluation.sets import read_evaluation_set
 from anchor_detr_jax.training.config import DataConfig, TrainConfig
 from anchor_detr_jax.training.start import settled, training_set
@@ -76,8 +76,8 @@ def test_how_a_share_is_written():
             share_of(wrong)
 
 
-def test_every_layout_holds_out_the_same(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("own_cache")
+def test_every_layout_holds_out_the_same(tmp_path):
     roots = [write_coco(tmp_path / "c"), write_voc(tmp_path / "v"), write_yolo(tmp_path / "y")]
     roots.append(prepare_tfds_folder(roots[1], tmp_path / "t"))
     for root in roots:

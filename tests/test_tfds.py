@@ -16,10 +16,12 @@ from data_sets import write_voc
 from PIL import Image
 
 from anchor_detr_jax.data.categories import Categories, coco_columns
-from anchor_detr_jax.data.sources import read_training_set
-from anchor_detr_jax.data.tfds_builder import prepare_tfds_folder
-from anchor_detr_jax.data.tfds_folder import is_tfds_folder, read_tfds_records
+from anchor_detr_jax.data.formats.sources import read_training_set
+from anchor_detr_jax.data.formats.tfds_builder import prepare_tfds_folder
+from anchor_detr_jax.data.formats.tfds_folder import is_tfds_folder, read_tfds_records
 from anchor_detr_jax.evaluation.sets import read_evaluation_set
+
+pytestmark = pytest.mark.usefixtures("module_cache")
 
 ROOT = Path(__file__).parents[1]
 ARRAYS = ("hw", "boxes_xyxy_px", "labels", "starts")
@@ -62,14 +64,6 @@ def assert_same(one, other):
     assert (one.categories, one.dropped) == (other.categories, other.dropped)
     for i in range(len(one)):
         assert one.pictures.encoded(i) == other.pictures.encoded(i)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """Nothing is written to the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +128,7 @@ def test_other_processes_and_threads_read_pictures(coco, prepared):
 
 WITHOUT_TENSORFLOW = """
 import sys
-from anchor_detr_jax.data import sources, tfds_builder
+from anchor_detr_jax.data.formats import sources, tfds_builder
 assert "tensorflow_datasets" not in sys.modules
 tfds_builder.prepare_tfds_folder(sys.argv[1], sys.argv[2])
 for split in ("train2017", "my-val"):
@@ -162,7 +156,7 @@ def test_tensorflow_is_never_imported(coco, tmp_path):
 
 KILLED = """
 import os, pathlib, sys
-from anchor_detr_jax.data.tfds_builder import prepare_tfds_folder
+from anchor_detr_jax.data.formats.tfds_builder import prepare_tfds_folder
 read = pathlib.Path.read_bytes
 def killed(path):
     if path.name == "a.jpg":
@@ -185,7 +179,8 @@ def test_what_a_kill_leaves_is_no_data_set(coco, tmp_path):
 
 
 def test_a_failure_leaves_nothing(coco, tmp_path, monkeypatch):
-    monkeypatch.setattr("anchor_detr_jax.data.tfds_builder.read_index", None)  # when all is written
+    builder = "anchor_detr_jax.data.formats.tfds_builder"
+    monkeypatch.setattr(f"{builder}.read_index", None)  # when all is written
     with pytest.raises(TypeError):
         prepare_tfds_folder(coco, tmp_path / "new")
     assert not list(tmp_path.iterdir())
@@ -272,7 +267,7 @@ def test_a_split_that_tfds_cannot_have(tmp_path):
 
 
 def test_many_shards_keep_the_order(coco, tmp_path, monkeypatch):
-    monkeypatch.setattr("anchor_detr_jax.data.tfds_builder._SHARD_BYTES", 1000)
+    monkeypatch.setattr("anchor_detr_jax.data.formats.tfds_builder._SHARD_BYTES", 1000)
     prepared = prepare_tfds_folder(coco, tmp_path / "prepared", splits=["train2017"])
     assert len(list(prepared.glob("*.array_record*"))) == 3
     expected = read_training_set(coco, "train2017")

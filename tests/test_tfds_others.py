@@ -11,10 +11,12 @@ from conftest import DATA
 from PIL import Image
 
 from anchor_detr_jax.data.categories import COCO_NAMES, Categories, coco_columns
-from anchor_detr_jax.data.sources import read_training_set
-from anchor_detr_jax.data.tfds_builder import prepare_tfds_folder
-from anchor_detr_jax.data.tfds_folder import boxes_xyxy_px, read_tfds_records
-from anchor_detr_jax.data.tfds_records import Records
+from anchor_detr_jax.data.formats.sources import read_training_set
+from anchor_detr_jax.data.formats.tfds_builder import prepare_tfds_folder
+from anchor_detr_jax.data.formats.tfds_folder import boxes_xyxy_px, read_tfds_records
+from anchor_detr_jax.data.formats.tfds_records import Records
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def write_theirs(folder, examples, features):
@@ -75,14 +77,6 @@ def simple(folder, *boxes, encoded=None, features=None):
     objects = [{"bbox": box(*sides), "label": 1} for sides in boxes]
     example = {"image": encoded or picture(100, 200), "objects": objects}
     return write_theirs(folder, [example], features or simple_features())
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Nothing is written to the user's cache."""
-    cache = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    return cache
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from conftest import DATA, NARROW, make_detector
 from PIL import Image
-from test_commands import run
+from test_commands import errors_of, one_error, run
 
 SIDES = ("--short_side=64", "--long_side=96")
 
@@ -47,8 +47,7 @@ def test_a_bad_picture_and_one_without_detections(checkpoint, tmp_path):
         *("--what=patterns,anchors", "--threshold=0.999"),
         check=False,
     )
-    assert done.returncode == 1
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    errors = errors_of(done)
     assert len(errors) == 4
     assert "bad.jpg: not a readable image" in errors[0]
     assert "no detection reaches the threshold of 0.999; the best has 0." in errors[1]
@@ -86,9 +85,5 @@ def test_numbers_that_there_are_not(checkpoint, tmp_path, arguments, says):
     ],
 )
 def test_what_is_asked_for_is_checked_before_any_work(tmp_path, arguments, says):
-    done = visualize("nowhere", tmp_path / "drawn", *arguments, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: ")
-    assert says in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert says in one_error(visualize("nowhere", tmp_path / "drawn", *arguments, check=False))
     assert not (tmp_path / "drawn").exists()

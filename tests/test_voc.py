@@ -6,10 +6,10 @@ from collections import Counter
 import pytest
 from data_sets import NAMES, voc_xml, write_voc
 
-from anchor_detr_jax.data.annotations import annotated_dataset
-from anchor_detr_jax.data.sources import read_training_set
-from anchor_detr_jax.data.voc import read_voc_records, voc_splits
-from anchor_detr_jax.data.xml_tree import read_xml
+from anchor_detr_jax.data.formats.annotations import annotated_dataset
+from anchor_detr_jax.data.formats.sources import read_training_set
+from anchor_detr_jax.data.formats.voc import read_voc_records, voc_splits
+from anchor_detr_jax.data.formats.xml_tree import read_xml
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_xml_that_is_refused(root, name):
 
 
 def test_an_annotation_that_is_too_large(root, monkeypatch):
-    monkeypatch.setattr("anchor_detr_jax.data.xml_tree._LARGEST", 100)
+    monkeypatch.setattr("anchor_detr_jax.data.formats.xml_tree._LARGEST", 100)
     with pytest.raises(ValueError, match="too much for an annotation"):
         read_xml(root / "Annotations/a.xml")
 
@@ -202,8 +202,8 @@ def test_boxes_with_a_fault(root, old, new, says):
     assert len(read_training_set(root, "train", on_bad="skip").labels) == 5
 
 
-def test_a_size_that_is_not_given_is_read_off_the_picture(root, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+@pytest.mark.usefixtures("own_cache")
+def test_a_size_that_is_not_given_is_read_off_the_picture(root):
     file = root / "Annotations/a.xml"
     file.write_text(file.read_text().replace("<width>80<", "<width>0<"))
     assert read_voc_records(root, "train").pictures[0].declared_hw is None

@@ -7,19 +7,13 @@ import pytest
 from data_sets import NAMES, PICTURES, write_pictures, write_yolo
 from PIL import Image
 
-from anchor_detr_jax.data import picture_sizes as sizes_module
-from anchor_detr_jax.data.layout import read_records, split_names
-from anchor_detr_jax.data.picture_sizes import picture_sizes
-from anchor_detr_jax.data.sources import read_training_set
-from anchor_detr_jax.data.yolo_yaml import find_yaml
+from anchor_detr_jax.data.formats import picture_sizes as sizes_module
+from anchor_detr_jax.data.formats.layout import read_records, split_names
+from anchor_detr_jax.data.formats.picture_sizes import picture_sizes
+from anchor_detr_jax.data.formats.sources import read_training_set
+from anchor_detr_jax.data.formats.yolo_yaml import find_yaml
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    """Nothing is written to the user's cache."""
-    cache = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    return cache
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture

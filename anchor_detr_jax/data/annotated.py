@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Protocol, runtime_checkable
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int
 
 from anchor_detr_jax.data.categories import Categories
 
-__all__ = ["AnnotatedDataset", "FilePictures", "Pictures", "pack_targets"]
+__all__ = ["AnnotatedDataset", "FilePictures", "Pictures"]
 
 
 @runtime_checkable
@@ -105,18 +104,3 @@ class AnnotatedDataset:
             # Without folders: a data set that was moved is still the same.
             digest.update(PurePath(self.pictures.name(index)).name.encode() + b"\n")
         return digest.hexdigest()[:16]
-
-
-def pack_targets(
-    boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray]
-) -> tuple[Float[np.ndarray, "m 4"], Int[np.ndarray, " m"], Int[np.ndarray, " s"]]:
-    """Each picture's boxes and labels as the flat arrays of `AnnotatedDataset`."""
-    starts = np.zeros(len(boxes) + 1, np.int64)
-    starts[1:] = np.cumsum([len(labels_of_one) for labels_of_one in labels])
-    flat_boxes = [np.asarray(b, np.float32).reshape(-1, 4) for b in boxes]
-    flat_labels = [np.asarray(x, np.int32).reshape(-1) for x in labels]
-    return (
-        np.concatenate([np.zeros((0, 4), np.float32), *flat_boxes]),
-        np.concatenate([np.zeros(0, np.int32), *flat_labels]),
-        starts,
-    )

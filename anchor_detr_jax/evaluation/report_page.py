@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from anchor_detr_jax.data.coco import CocoImage
+from anchor_detr_jax.data.formats.coco import CocoImage
 from anchor_detr_jax.evaluation.figures import (
     calibration_figure,
     category_curves_figure,

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from anchor_detr_jax.data.batching import PreparedImage, in_threads, prepare
 from anchor_detr_jax.data.buckets import inference_buckets
-from anchor_detr_jax.data.coco import CocoDataset, CocoImage
+from anchor_detr_jax.data.formats.coco import CocoDataset, CocoImage
 from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.devices import DetectedBatch, unbatched
 from anchor_detr_jax.evaluation.speed import BatchCost, RunSpeed, batch_cost, run_speed
-from anchor_detr_jax.structures import RankedDetections
+from anchor_detr_jax.structures import coco_results
 
 __all__ = ["DatasetRun", "InterruptedRun", "detect_dataset", "run_dataset"]
 
@@ -133,7 +133,7 @@ class _Gathered:
     """What a run has come to, from now on."""
 
     def __init__(self, dataset: CocoDataset, category_ids: tuple[int, ...]) -> None:
-        self.dataset, self.category_ids = dataset, category_ids
+        self.dataset, self.category_ids = dataset, np.asarray(category_ids)
         self.unreadable: list[str] = []
         self._started = time.perf_counter()
         self._found: dict[int, list[dict[str, Any]]] = {}
@@ -141,8 +141,12 @@ class _Gathered:
 
     def add(self, batch: DetectedBatch) -> None:
         for index, best in unbatched(batch):
-            image_id = self.dataset.images[index].id
-            self._found[index] = _to_coco(best, image_id, self.category_ids)
+            self._found[index] = coco_results(
+                np.asarray(best.boxes),
+                np.asarray(best.scores),
+                self.category_ids[np.asarray(best.labels)],
+                image_id=self.dataset.images[index].id,
+            )
         self._costs.append(batch_cost(batch))
 
     def run(self) -> DatasetRun:
@@ -174,19 +178,3 @@ def _readable(
             yield item
         else:
             unreadable.append(item)
-
-
-def _to_coco(
-    best: RankedDetections, image_id: int, category_ids: tuple[int, ...]
-) -> list[dict[str, Any]]:
-    corner, opposite = np.asarray(best.boxes)[:, :2], np.asarray(best.boxes)[:, 2:]
-    boxes_xywh = np.concatenate([corner, opposite - corner], axis=1).tolist()
-    return [
-        {"image_id": image_id, "category_id": category_ids[label], "bbox": box, "score": score}
-        for label, box, score in zip(
-            np.asarray(best.labels).tolist(),
-            boxes_xywh,
-            np.asarray(best.scores).tolist(),
-            strict=True,
-        )
-    ]

@@ -7,13 +7,13 @@ import json
 import tempfile
 from pathlib import Path
 
-from anchor_detr_jax.data.annotations import FaultList, columns_of, sound_pictures
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.coco import CocoDataset, CocoImage, read_coco_split
-from anchor_detr_jax.data.coco_content import coco_content
-from anchor_detr_jax.data.layout import data_format, read_records
-from anchor_detr_jax.data.records import SplitRecords
-from anchor_detr_jax.data.splits import share_of
+from anchor_detr_jax.data.formats.annotations import FaultList, columns_of, sound_pictures
+from anchor_detr_jax.data.formats.coco import CocoDataset, CocoImage, read_coco_split
+from anchor_detr_jax.data.formats.coco_content import coco_content
+from anchor_detr_jax.data.formats.layout import data_format, read_records
+from anchor_detr_jax.data.formats.records import SplitRecords
+from anchor_detr_jax.data.formats.splits import share_of
 from anchor_detr_jax.evaluation.truth import CocoTruth, read_truth
 
 __all__ = ["read_evaluation_set"]
@@ -28,7 +28,7 @@ def read_evaluation_set(
 
     Args:
         root: a folder in any layout that `data_format` knows.
-        split: one of `split_names`, such as `val2017`, or a share of it as in `data/splits.py`.
+        split: one of `split_names`, such as `val2017`, or a share of it as `share_of` reads it.
         columns: the categories of the detector that is measured. Categories of VOC and YOLO
             folders, which have names but no ids of their own, get the ids of these; what the
             detector does not know, an id that it does not have.

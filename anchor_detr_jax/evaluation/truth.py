@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from anchor_detr_jax.data.coco import read_annotation_file
+from anchor_detr_jax.data.formats.coco import read_annotation_file
 from anchor_detr_jax.data.pixel_boxes import xywh_to_xyxy
 from anchor_detr_jax.structures import Detections
 

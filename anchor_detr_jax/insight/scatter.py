@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from anchor_detr_jax.insight.observation import Observation
-from anchor_detr_jax.plot_style import INK, PALE
+from anchor_detr_jax.plot_style import INK, plain_axes
 
 __all__ = ["PatternBoxes", "pattern_boxes", "scatter_figure"]
 
@@ -118,14 +118,6 @@ def _set_axes(grid) -> None:
             if i == 0:
                 axes.set_ylabel(y_name, color=INK, fontsize=10)
             axes.set_box_aspect(1)
-            _quiet(axes)
+            plain_axes(axes, letters=9)
     grid[0, 0].set_ylim(1, 0)
     grid[1, 0].set_ylim(0, 1)
-
-
-def _quiet(axes: Axes) -> None:
-    axes.tick_params(labelsize=9, colors=INK)
-    axes.grid(color=PALE, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for spine in axes.spines.values():
-        spine.set_color(PALE)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from anchor_detr_jax.data.records import BoxRecord, PictureRecord
+from anchor_detr_jax.data.formats.records import BoxRecord, PictureRecord
 from anchor_detr_jax.data.transforms import resized_hw
 from anchor_detr_jax.inspection.findings import Finding, finding
 

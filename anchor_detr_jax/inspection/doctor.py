@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.layout import data_format, read_records, split_names
-from anchor_detr_jax.data.records import SplitRecords
-from anchor_detr_jax.data.splits import chosen_splits, share_of
+from anchor_detr_jax.data.formats.layout import data_format, read_records, split_names
+from anchor_detr_jax.data.formats.records import SplitRecords
+from anchor_detr_jax.data.formats.splits import chosen_splits, share_of
 from anchor_detr_jax.inspection import figures
 from anchor_detr_jax.inspection.box_checks import check_boxes
 from anchor_detr_jax.inspection.findings import SEVERITIES, Finding, finding, in_order

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from anchor_detr_jax.data.records import PictureRecord
+from anchor_detr_jax.data.formats.records import PictureRecord
 from anchor_detr_jax.inspection.findings import Finding, finding
 from anchor_detr_jax.inspection.picture_files import PictureFacts
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from anchor_detr_jax.data.batching import in_threads
-from anchor_detr_jax.data.records import PictureRecord
+from anchor_detr_jax.data.formats.records import PictureRecord
 from anchor_detr_jax.data.transforms import open_rgb
 
 __all__ = ["PictureFacts", "examined", "picture_hw"]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.records import SplitRecords
+from anchor_detr_jax.data.formats.records import SplitRecords
 from anchor_detr_jax.inspection.findings import Finding, finding
 from anchor_detr_jax.inspection.statistics import SplitStatistics
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.records import SplitRecords
+from anchor_detr_jax.data.formats.records import SplitRecords
 from anchor_detr_jax.inspection.box_checks import finite_xyxy
 from anchor_detr_jax.inspection.picture_files import PictureFacts, picture_hw
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from anchor_detr_jax.data.records import PictureRecord
+from anchor_detr_jax.data.formats.records import PictureRecord
 from anchor_detr_jax.inspection.findings import Finding, finding
 from anchor_detr_jax.inspection.picture_files import PictureFacts
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Detection", "Detections", "no_detections"]
+__all__ = ["Detection", "Detections", "coco_results", "no_detections"]
 
 _SHOWN = 8
 """Detections that a `repr` names."""
@@ -130,13 +130,7 @@ class Detections:
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO's results format: dicts of image_id, category_id, bbox (x, y, w, h) and score."""
-        corner, opposite = self.boxes[:, :2], self.boxes[:, 2:]
-        boxes_xywh = np.concatenate([corner, opposite - corner], axis=1).tolist()
-        rows = zip(self.labels.tolist(), boxes_xywh, self.scores.tolist(), strict=True)
-        return [
-            {"image_id": image_id, "category_id": label, "bbox": box, "score": score}
-            for label, box, score in rows
-        ]
+        return coco_results(self.boxes, self.scores, self.labels, image_id=image_id)
 
     def to_numpy(self) -> Float[np.ndarray, "n 6"]:
         """One row each, x1, y1, x2, y2, score, category id: what trackers take; float64."""
@@ -184,6 +178,33 @@ class Detections:
             for one in self
         )
         return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def coco_results(
+    boxes: Float[np.ndarray, "n 4"],
+    scores: Float[np.ndarray, " n"],
+    category_ids: Int[np.ndarray, " n"],
+    *,
+    image_id: int,
+) -> list[dict[str, Any]]:
+    """What was found in one image, in COCO's results format.
+
+    Args:
+        boxes: (x1, y1, x2, y2) in pixels.
+        scores: of the boxes.
+        category_ids: of the boxes.
+        image_id: of the image.
+
+    Returns:
+        Dicts of image_id, category_id, bbox (x, y, w, h) and score, one for each box.
+    """
+    corner, opposite = boxes[:, :2], boxes[:, 2:]
+    boxes_xywh = np.concatenate([corner, opposite - corner], axis=1).tolist()
+    rows = zip(category_ids.tolist(), boxes_xywh, scores.tolist(), strict=True)
+    return [
+        {"image_id": image_id, "category_id": category_id, "bbox": box, "score": score}
+        for category_id, box, score in rows
+    ]
 
 
 def no_detections() -> Detections:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from anchor_detr_jax.checkpoint import StoredDetector
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.coco import CocoDataset
+from anchor_detr_jax.data.formats.coco import CocoDataset
 from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.evaluation.coco_ap import CocoScores, check_scorer, score_results
 from anchor_detr_jax.evaluation.runner import run_dataset

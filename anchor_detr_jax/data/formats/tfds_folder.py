@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from anchor_detr_jax.data.categories import Categories
+from anchor_detr_jax.data.formats.records import BoxRecord, Fault, PictureRecord, SplitRecords
+from anchor_detr_jax.data.formats.tfds_index import RecordIndex, read_index
+from anchor_detr_jax.data.formats.tfds_records import Layout, Records, open_folder
 from anchor_detr_jax.data.pixel_boxes import xywh_to_xyxy
-from anchor_detr_jax.data.records import BoxRecord, Fault, PictureRecord, SplitRecords
-from anchor_detr_jax.data.tfds_index import RecordIndex, read_index
-from anchor_detr_jax.data.tfds_records import Layout, Records, open_folder
 
 __all__ = ["TfdsPictures", "is_tfds_folder", "read_tfds_records", "tfds_splits"]
 

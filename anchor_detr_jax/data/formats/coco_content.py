@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from anchor_detr_jax.data.annotations import SoundPicture
-from anchor_detr_jax.data.records import BoxRecord
+from anchor_detr_jax.data.formats.annotations import SoundPicture
+from anchor_detr_jax.data.formats.records import BoxRecord
 
 __all__ = ["box_xywh", "coco_content"]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from anchor_detr_jax.data.annotated import AnnotatedDataset, Pictures
-from anchor_detr_jax.data.annotations import annotated_dataset
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.layout import read_records
+from anchor_detr_jax.data.formats.annotations import annotated_dataset
+from anchor_detr_jax.data.formats.layout import read_records
 
 __all__ = ["read_training_set", "with_boxes_only"]
 
@@ -22,7 +22,7 @@ def read_training_set(
 
     Args:
         root: the folder.
-        split: one of `split_names`, such as `train2017`, or a share of it as in `data/splits.py`.
+        split: one of `split_names`, such as `train2017`, or a share of it as `share_of` reads it.
         columns: what the columns of the logits stand for; None: the data set's categories.
         on_bad: "stop" at faults, or "skip" and list them.
 

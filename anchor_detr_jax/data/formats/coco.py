@@ -13,7 +13,7 @@ from typing import Any
 
 from PIL import Image
 
-from anchor_detr_jax.data.listing import stays_below
+from anchor_detr_jax.data.formats.listing import stays_below
 from anchor_detr_jax.data.transforms import open_rgb
 
 __all__ = [

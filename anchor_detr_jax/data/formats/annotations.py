@@ -14,10 +14,10 @@ import numpy as np
 
 from anchor_detr_jax.data.annotated import AnnotatedDataset, FilePictures, Pictures
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.listing import names_in
-from anchor_detr_jax.data.picture_sizes import picture_sizes
+from anchor_detr_jax.data.formats.listing import names_in
+from anchor_detr_jax.data.formats.picture_sizes import picture_sizes
+from anchor_detr_jax.data.formats.records import BoxRecord, PictureRecord, SplitRecords
 from anchor_detr_jax.data.pixel_boxes import has_area
-from anchor_detr_jax.data.records import BoxRecord, PictureRecord, SplitRecords
 
 __all__ = [
     "FaultList",

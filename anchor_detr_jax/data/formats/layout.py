@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from anchor_detr_jax.data.coco import BESIDE_PICTURES, coco_splits
-from anchor_detr_jax.data.coco_records import read_coco_records
-from anchor_detr_jax.data.records import SplitRecords
-from anchor_detr_jax.data.splits import share_of
-from anchor_detr_jax.data.tfds_folder import is_tfds_folder, read_tfds_records, tfds_splits
-from anchor_detr_jax.data.voc import is_voc_folder, read_voc_records, voc_splits
-from anchor_detr_jax.data.yolo import is_yolo_folder, read_yolo_records, yolo_splits
+from anchor_detr_jax.data.formats.coco import BESIDE_PICTURES, coco_splits
+from anchor_detr_jax.data.formats.coco_records import read_coco_records
+from anchor_detr_jax.data.formats.records import SplitRecords
+from anchor_detr_jax.data.formats.splits import share_of
+from anchor_detr_jax.data.formats.tfds_folder import is_tfds_folder, read_tfds_records, tfds_splits
+from anchor_detr_jax.data.formats.voc import is_voc_folder, read_voc_records, voc_splits
+from anchor_detr_jax.data.formats.yolo import is_yolo_folder, read_yolo_records, yolo_splits
 
 __all__ = ["data_format", "read_records", "split_names"]
 
@@ -59,7 +59,7 @@ def read_records(root: str | Path, split: str) -> SplitRecords:
 
     Args:
         root: a folder that `data_format` knows.
-        split: one of `split_names`, or a share of it as in `data/splits.py`.
+        split: one of `split_names`, or a share of it as `share_of` reads it.
 
     Raises:
         ValueError: if there is no such split, or it is unreadable as a whole.

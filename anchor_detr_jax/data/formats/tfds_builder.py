@@ -22,12 +22,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from anchor_detr_jax.data.annotations import FaultList, SoundPicture, columns_of, sound_pictures
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.coco_content import box_xywh
-from anchor_detr_jax.data.layout import data_format, read_records, split_names
-from anchor_detr_jax.data.tfds_index import read_index
-from anchor_detr_jax.data.tfds_records import LAYOUT_VERSION, MARK, Records
+from anchor_detr_jax.data.formats.annotations import (
+    FaultList,
+    SoundPicture,
+    columns_of,
+    sound_pictures,
+)
+from anchor_detr_jax.data.formats.coco_content import box_xywh
+from anchor_detr_jax.data.formats.layout import data_format, read_records, split_names
+from anchor_detr_jax.data.formats.tfds_index import read_index
+from anchor_detr_jax.data.formats.tfds_records import LAYOUT_VERSION, MARK, Records
 
 __all__ = ["prepare_tfds_folder"]
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.coco import annotation_content, coco_splits, locate_split
-from anchor_detr_jax.data.listing import stays_below, unmentioned
+from anchor_detr_jax.data.formats.coco import annotation_content, coco_splits, locate_split
+from anchor_detr_jax.data.formats.listing import stays_below, unmentioned
+from anchor_detr_jax.data.formats.records import BoxRecord, Fault, PictureRecord, SplitRecords
 from anchor_detr_jax.data.pixel_boxes import xywh_to_xyxy
-from anchor_detr_jax.data.records import BoxRecord, Fault, PictureRecord, SplitRecords
 
 __all__ = ["categories_of", "read_coco_records"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.coco_records import categories_of
-from anchor_detr_jax.data.picture_sizes import header_hw
+from anchor_detr_jax.data.formats.coco_records import categories_of
+from anchor_detr_jax.data.formats.picture_sizes import header_hw
 
 __all__ = ["LAYOUT_VERSION", "MARK", "Layout", "Records", "open_folder"]
 

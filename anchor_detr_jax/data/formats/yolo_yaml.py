@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from anchor_detr_jax.data.categories import Categories, numbered_columns
-from anchor_detr_jax.data.listing import pictures_below
+from anchor_detr_jax.data.formats.listing import pictures_below
 
 __all__ = ["YoloFolder", "find_yaml", "read_yaml"]
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
-from anchor_detr_jax.data.kept_arrays import load_arrays, save_arrays, user_cache
-from anchor_detr_jax.data.tfds_records import MARK, Records
+from anchor_detr_jax.data.formats.kept_arrays import load_arrays, save_arrays, user_cache
+from anchor_detr_jax.data.formats.tfds_records import MARK, Records
 
 __all__ = ["RecordIndex", "read_index"]
 

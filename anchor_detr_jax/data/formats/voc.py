@@ -19,9 +19,9 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from anchor_detr_jax.data.categories import Categories
-from anchor_detr_jax.data.listing import names_in, pictures_below
-from anchor_detr_jax.data.records import BoxRecord, Fault, PictureRecord, SplitRecords
-from anchor_detr_jax.data.xml_tree import read_xml
+from anchor_detr_jax.data.formats.listing import names_in, pictures_below
+from anchor_detr_jax.data.formats.records import BoxRecord, Fault, PictureRecord, SplitRecords
+from anchor_detr_jax.data.formats.xml_tree import read_xml
 
 __all__ = ["is_voc_folder", "read_voc_records", "voc_splits"]
 

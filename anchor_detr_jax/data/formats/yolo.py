@@ -13,10 +13,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from anchor_detr_jax.data.listing import unmentioned
-from anchor_detr_jax.data.picture_sizes import picture_sizes
-from anchor_detr_jax.data.records import BoxRecord, Fault, PictureRecord, SplitRecords
-from anchor_detr_jax.data.yolo_yaml import YoloFolder, find_yaml, read_yaml
+from anchor_detr_jax.data.formats.listing import unmentioned
+from anchor_detr_jax.data.formats.picture_sizes import picture_sizes
+from anchor_detr_jax.data.formats.records import BoxRecord, Fault, PictureRecord, SplitRecords
+from anchor_detr_jax.data.formats.yolo_yaml import YoloFolder, find_yaml, read_yaml
 
 __all__ = ["is_yolo_folder", "read_yolo_records", "yolo_splits"]
 

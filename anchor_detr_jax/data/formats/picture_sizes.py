@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from anchor_detr_jax.data.kept_arrays import load_arrays, save_arrays, user_cache
+from anchor_detr_jax.data.formats.kept_arrays import load_arrays, save_arrays, user_cache
 
 __all__ = ["header_hw", "picture_sizes"]
 

@@ -1,0 +1,1 @@
+"""What a folder holds, in which format, checked and as training and evaluation want it."""
