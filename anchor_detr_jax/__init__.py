@@ -15,7 +15,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from anchor_detr_jax.detector import Detector, load
+    from anchor_detr_jax.detector import Detector
+    from anchor_detr_jax.loading import load
     from anchor_detr_jax.structures import Detection, Detections, Images, Outputs
     from anchor_detr_jax.visualize import draw_detections
 
@@ -37,7 +38,7 @@ _HOMES = {
     "Images": "structures",
     "Outputs": "structures",
     "draw_detections": "visualize",
-    "load": "detector",
+    "load": "loading",
 }
 
 

@@ -1,4 +1,4 @@
-"""A detector to hand images to: what most people will use."""
+"""A detector to hand images to."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from jax.typing import DTypeLike
 from PIL import Image
 from tqdm import tqdm
 
-from anchor_detr_jax.checkpoint import StoredDetector, load_folder, save_folder
-from anchor_detr_jax.conversion.convert import read_torch_detector, write_torch_detector
-from anchor_detr_jax.data.batching import Batch, PreparedImage, bucketed_batches, pad_images
+from anchor_detr_jax.checkpoint import StoredDetector, save_folder
+from anchor_detr_jax.conversion.convert import write_torch_detector
+from anchor_detr_jax.data.batching import PreparedImage, bucketed_batches, pad_images
 from anchor_detr_jax.data.buckets import inference_buckets, padded_to
 from anchor_detr_jax.data.categories import Categories
 from anchor_detr_jax.data.image_source import (
@@ -28,11 +28,10 @@ from anchor_detr_jax.data.image_source import (
     open_source,
     prepared_sources,
 )
-from anchor_detr_jax.devices import DetectedBatch, LocalDevices, one_ahead, unbatched
+from anchor_detr_jax.devices import DetectedBatch, unbatched
 from anchor_detr_jax.models.build import Model, ModelConfig, make_model
 from anchor_detr_jax.models.describe import described_model
-from anchor_detr_jax.postprocess import best_detections
-from anchor_detr_jax.run_folder import is_run, load_run
+from anchor_detr_jax.programs import DetectionPrograms, WarmUp
 from anchor_detr_jax.structures import (
     Detections,
     Images,
@@ -42,53 +41,10 @@ from anchor_detr_jax.structures import (
 )
 from anchor_detr_jax.visualize import draw_detections, legible_scale
 
-__all__ = ["Detector", "ImageSource", "load"]
+__all__ = ["Detector", "ImageSource"]
 
 _TOGETHER = 64
 """Batches that a stream's images are sorted into before those that are not full run too."""
-
-
-def load(
-    path: str | Path,
-    *,
-    dilation: bool | None = None,
-    dtype: DTypeLike | None = None,
-    which: str = "best",
-) -> Detector:
-    """A detector from disk.
-
-    Examples:
-        >>> ad.load("out/", dtype="bfloat16")
-        Detector: anchor_detr ..., bfloat16 on cpu
-          finds 5 categories: ...
-
-    Args:
-        path: a folder that `convert_torch_weights.py` or `Detector.save` wrote, the folder of a
-            training run, or a `.pth` or `.safetensors` of the reference or of detrex; PyTorch is
-            not needed, and nothing in the file is run.
-        dilation: for a `.pth` whose args do not say it: True for DC5, False for C5. If nothing
-            says it: C5, with a warning.
-        dtype: what is computed in, such as `jnp.bfloat16`; None: float32, at full precision.
-        which: checkpoint of a training run: "best" by AP, or the last if there is no AP; "last".
-            If the run keeps a moving average of the weights, that is what is loaded.
-
-    Raises:
-        ValueError: if there is no detector, or a damaged one; the message names it and says why.
-        OSError: if it cannot be opened.
-    """
-    path = Path(path)
-    if which not in ("best", "last"):
-        raise ValueError(f"which is {which!r}, and must be 'best' or 'last'")
-    if path.is_dir() and dilation is not None:
-        raise ValueError(f"{path} says itself what its model is; leave dilation={dilation} away")
-    if is_run(path):
-        return Detector(load_run(path, which), dtype=dtype)
-    if which != "best":
-        raise ValueError(f"{path} is no training run; leave which={which!r} away")
-    if path.is_dir():
-        return Detector(load_folder(path.resolve()), dtype=dtype)
-    stored, _ = read_torch_detector(path, dilation=dilation)
-    return Detector(stored, dtype=dtype)
 
 
 class Detector:
@@ -110,8 +66,7 @@ class Detector:
         self.model: Model = make_model(stored.config, dtype)
         self.variables: Mapping[str, Any] = jax.tree.map(jnp.asarray, stored.variables)
         self._forward = jax.jit(self._apply)
-        self._devices = LocalDevices()
-        self._detect = self._devices.compiled(self._apply_and_rank)
+        self._programs = DetectionPrograms(self.model)
 
     def __repr__(self) -> str:
         size = sum(leaf.size for leaf in jax.tree.leaves(self.variables["params"]))
@@ -119,17 +74,10 @@ class Detector:
         numbers = f"{size:,} parameters, {dtype} on {jax.default_backend()}"
         return described_model(self.config, self.categories, self.source, numbers)
 
-    def _apply(self, variables, images: Images, *, last_layer_only: bool = False) -> Outputs:
+    def _apply(self, variables, images: Images) -> Outputs:
         # On accelerators the default for float32 is less than float32.
         with jax.default_matmul_precision("float32"):
-            outputs = self.model.apply(variables, images, last_layer_only=last_layer_only)
-        return cast(Outputs, outputs)
-
-    def _apply_and_rank(
-        self, variables, images: Images, original_hw, columns, *, count: int
-    ) -> RankedDetections:
-        outputs = self._apply(variables, images, last_layer_only=True)
-        return best_detections(outputs, original_hw, columns, count=count)
+            return cast(Outputs, self.model.apply(variables, images))
 
     def forward(self, images: Sequence[np.ndarray]) -> Outputs:
         """Logits and boxes of every layer, for RGB uint8 images [h, w, 3] as they are, not resized.
@@ -247,14 +195,38 @@ class Detector:
         to a multiple of their number. `columns` is False for classes to leave out.
         """
         count = min(top_k, self.config.num_queries * int(np.count_nonzero(columns)))
-        variables = self._devices.copied(self.variables)
+        batches = bucketed_batches(prepared, buckets, self._programs.rounded(batch_size))
+        return self._programs.run(self.variables, batches, columns=columns, count=count)
 
-        def program(batch: Batch) -> RankedDetections:
-            images, original_hw = self._devices.split((batch.images, batch.original_hw))
-            return self._detect(variables, images, original_hw, columns, count=count)
+    def warm_up(
+        self,
+        *,
+        short_side: int = 800,
+        long_side: int = 1333,
+        batch_size: int | None = None,
+        top_k: int = 100,
+        progress: bool = False,
+    ) -> WarmUp:
+        """Compile ahead what `predict` with these arguments will need, for images of any size.
 
-        batch_size = self._devices.rounded(batch_size)
-        return one_ahead(program, bucketed_batches(prepared, buckets, batch_size))
+        Examples:
+            >>> print(detector.warm_up(short_side=96, long_side=96))
+            1 program ready in ... s
+        """
+        check_request(0.0, top_k, short_side, long_side, batch_size)
+        buckets = inference_buckets(short_side, long_side)
+        blanks = (
+            PreparedImage(i, np.zeros((*hw, 3), np.uint8), hw) for i, hw in enumerate(buckets)
+        )
+        made = self.detect_batches(
+            blanks,
+            buckets=buckets,
+            batch_size=batch_size or default_batch_size(),
+            top_k=top_k,
+            columns=self.categories.in_use,
+        )
+        made = tqdm(made, total=len(buckets), unit="program", disable=not progress)
+        return WarmUp(len(buckets), sum(batch.handing_over for batch in made))
 
     def save(self, folder: str | Path) -> None:
         """Write a folder that `load` reads.

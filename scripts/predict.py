@@ -43,6 +43,7 @@ _THRESHOLD = flags.DEFINE_float("threshold", 0.5, "Lowest score to show.", 0.0, 
 _TOP_K = flags.DEFINE_integer("top_k", 100, "Most detections of a picture.", 1)
 _SHORT_SIDE = flags.DEFINE_integer("short_side", 800, "Short side of the resized images.", 1)
 _LONG_SIDE = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
+_WARMUP = flags.DEFINE_bool("warmup", False, "Compile for images of every shape before the first.")
 
 _LONGEST_JPEG = 65500
 
@@ -69,6 +70,15 @@ def main(arguments: list[str]) -> None:
     if videos:
         check_video_support()
     detector = ad.load(_CHECKPOINT.value)
+    if _WARMUP.value:
+        print(
+            detector.warm_up(
+                short_side=_SHORT_SIDE.value,
+                long_side=_LONG_SIDE.value,
+                top_k=_TOP_K.value,
+                progress=True,
+            )
+        )
     # Pillow's warning of a picture that may fill the memory: such a picture is one that failed.
     warnings.filterwarnings("error", message=".*decompression bomb")
     detect = partial(

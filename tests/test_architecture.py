@@ -19,13 +19,16 @@ LAYERS = [
     {"models"},
     {"checkpoint"},
     {"conversion", "run_folder"},
+    {"programs"},
     {"detector"},
-    {"evaluation", "insight"},
+    {"loading"},
+    {"evaluation", "export", "insight", "serving"},
     {"training"},
-    {"inspection"},
+    {"inspection", "benchmark"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
+FORMATS = "anchor_detr_jax.data.formats"
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -77,6 +80,11 @@ def test_flax_stays_where_parameters_are():
 def test_configs_stop_at_the_entry_points():
     assert importers("ml_collections") == set()
     assert importers("absl") == {"command"}
+
+
+def test_formats_are_read_into_what_the_rest_of_data_knows():
+    for path in PACKAGE.glob("data/*.py"):
+        assert not {n for n in imported_modules(path) if n.startswith(FORMATS)}, path
 
 
 def test_data_knows_no_jax_model():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import NARROW, make_detector, random_variables
 
-from anchor_detr_jax.backbones.resnet import FeatureMap, ResNet, ResNetConfig
+from anchor_detr_jax.backbones.resnet import ResNet, ResNetConfig
+from anchor_detr_jax.layers.padding import FeatureMap
 from anchor_detr_jax.models.build import (
     backbone_from_dict,
     backbone_shapes,

@@ -1,15 +1,20 @@
 """Row-column decoupled attention: against the reference, against the plain sum, and padded."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import golden
+from conftest import NARROW, golden
 from seeded_weights import seeded_array
 
 from anchor_detr_jax.conversion.anchor_detr import attention_rules
 from anchor_detr_jax.conversion.state_dict import to_state_dict, to_variables
 from anchor_detr_jax.layers.rcda import RowColumnAttention, attend
+from anchor_detr_jax.layers.rcda_forms import attend_in_chunks, attend_whole
+from anchor_detr_jax.models.build import make_model
+from anchor_detr_jax.training.config import train_config_from_dict
 from anchor_detr_jax.variable_names import flatten
 
 ATTENTION = RowColumnAttention(heads=8)
@@ -93,15 +98,84 @@ def test_gradients_are_the_references(case):
         )
 
 
-@pytest.mark.parametrize(("height", "width"), [(3, 8), (8, 3), (1, 5), (4, 4)])
-def test_attend_is_the_plain_sum(height, width):
+def inputs(*, b, n, q, h, w, d):
+    """A gradient of the result, both weights, and a value."""
     rng = np.random.default_rng(0)
-    rows = rng.uniform(size=(2, 3, 6, width)).astype(np.float32)
-    columns = rng.uniform(size=(2, 3, 6, height)).astype(np.float32)
-    value = rng.normal(size=(2, height, width, 3, 5)).astype(np.float32)
-    expected = np.einsum("bnqw,bnqh,bhwnd->bqnd", rows, columns, value)
-    ours = attend(jnp.asarray(rows), jnp.asarray(columns), jnp.asarray(value))
-    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
+    rows, columns = rng.uniform(size=(b, n, q, w)), rng.uniform(size=(b, n, q, h))
+    value, gradient = rng.normal(size=(b, h, w, n, d)), rng.normal(size=(b, q, n, d))
+    return [jnp.asarray(array, jnp.float32) for array in (gradient, rows, columns, value)]
+
+
+def with_gradients(function, gradient, *arrays):
+    """The result, and the gradients of both weights and of the value."""
+    result, backward = jax.vjp(function, *arrays)
+    return (result, *backward(gradient))
+
+
+def exact(*arrays):
+    """The same by the definition, in float64."""
+    gradient, rows, columns, value = (np.asarray(array, np.float64) for array in arrays)
+    return (
+        np.einsum("bnqw,bnqh,bhwnd->bqnd", rows, columns, value),
+        np.einsum("bqnd,bnqh,bhwnd->bnqw", gradient, columns, value),
+        np.einsum("bqnd,bnqw,bhwnd->bnqh", gradient, rows, value),
+        np.einsum("bqnd,bnqw,bnqh->bhwnd", gradient, rows, columns),
+    )
+
+
+FORMS = {
+    **{name: partial(attend, impl=name) for name in ("scan", "whole", "chunks")},
+    "four queries at a time": partial(attend_in_chunks, chunk_bytes=4 * 4 * 3 * 5 * 3),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("height", "width"), [(3, 8), (8, 3), (1, 5)])
+def test_attend_is_the_plain_sum(form, height, width):
+    arrays = inputs(b=2, n=3, q=6, h=height, w=width, d=5)
+    ours = jax.jit(partial(with_gradients, FORMS[form]))(*arrays)
+    for array, expected in zip(ours, exact(*arrays), strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bfloat16_is_summed_in_float32(form):
+    """Of gradients too: what loops share is not rounded at each of their turns."""
+    arrays = [array.astype(jnp.bfloat16) for array in inputs(b=1, n=3, q=60, h=40, w=50, d=5)]
+    ours = jax.jit(partial(with_gradients, FORMS[form]))(*arrays)
+    for array, expected in zip(ours, exact(*arrays), strict=True):
+        assert array.dtype == jnp.bfloat16
+        apart = np.asarray(array, np.float64) - expected
+        assert np.sqrt(np.mean(apart**2) / np.mean(expected**2)) < 0.003
+
+
+@pytest.mark.parametrize(("platform", "form"), [("cpu", "scan"), ("gpu", "chunks")])
+def test_auto_chooses_by_the_device(monkeypatch, platform, form):
+    monkeypatch.setattr(jax, "default_backend", lambda: platform)
+    arrays = inputs(b=1, n=1, q=2, h=2, w=3, d=2)[1:]
+    chosen, auto = (jax.make_jaxpr(partial(attend, impl=name))(*arrays) for name in (form, "auto"))
+    assert str(chosen) == str(auto)
+
+
+def test_unknown_form():
+    arrays = inputs(b=1, n=1, q=1, h=1, w=1, d=1)[1:]
+    says = r"rcda_impl is 'fast', and must be one of .*'scan', 'whole', 'chunks', 'pallas'"
+    with pytest.raises(ValueError, match=says):
+        attend(*arrays, impl="fast")
+    with pytest.raises(ValueError, match=says):
+        make_model(NARROW, rcda_impl="fast")
+    with pytest.raises(ValueError, match=says):
+        train_config_from_dict({"rcda_impl": "fast"})
+
+
+def test_chunks_hold_what_they_are_told():
+    """For 16 MiB an image: two of them, and what the backward pass makes of them."""
+    arrays = jax.eval_shape(lambda: inputs(b=2, n=8, q=3000, h=40, w=48, d=32))
+    form = partial(attend_in_chunks, chunk_bytes=16 * 2**20)
+    compiled = jax.jit(partial(with_gradients, form)).lower(*arrays).compile()
+    whole = jax.jit(partial(with_gradients, attend_whole)).lower(*arrays).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 2 * 4 * 16 * 2**20
+    assert whole.memory_analysis().temp_size_in_bytes > 2 * 2 * 4 * 3000 * 40 * 256
 
 
 def test_padding_is_not_looked_at(case):

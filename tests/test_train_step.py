@@ -8,9 +8,9 @@ import pytest
 from conftest import golden, official_tensors
 
 import anchor_detr_jax.models.anchor_detr.model as model_file
-from anchor_detr_jax.backbones.resnet import FeatureMap
 from anchor_detr_jax.conversion.anchor_detr import anchor_detr_rules
 from anchor_detr_jax.conversion.state_dict import to_state_dict, to_variables
+from anchor_detr_jax.layers.padding import FeatureMap
 from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig
 from anchor_detr_jax.models.build import make_model, variable_shapes
 from anchor_detr_jax.models.pixels import normalised

@@ -14,13 +14,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
+from anchor_detr_jax.backbones.bands import in_bands
 from anchor_detr_jax.layers.convolution import Convolution
 from anchor_detr_jax.layers.normalization import FrozenBatchNorm, MaskedGroupNorm
-from anchor_detr_jax.layers.padding import downsampled, zero_padding
+from anchor_detr_jax.layers.padding import FeatureMap, downsampled, zero_padding
+from anchor_detr_jax.layers.recomputation import recomputed
 
-__all__ = ["BLOCKS", "FeatureMap", "ResNet", "ResNetConfig"]
+__all__ = ["BLOCKS", "ResNet", "ResNetConfig", "norm_of"]
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
@@ -29,6 +31,10 @@ _NORMS = ("frozen_batch", "group")
 
 _GROUP_CHANNELS, _MOST_GROUPS = 8, 32
 """A group norm's groups have at least so many channels, and there are at most so many groups."""
+
+
+_BAND_ROWS = 272
+"""The most rows of pixels in a band. Less saves no memory any more, and the bands overlap."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +83,14 @@ class ResNetConfig:
         yield "stem_stride", self.stem_stride in (1, 2, 4), "1, 2 or 4"
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class FeatureMap:
-    """Features of a batch of padded images, with the part of each that is real."""
-
-    features: Float[Array, "b h w d"]
-    valid_hw: Int[Array, "b 2"]
-
-
 @dataclass(frozen=True)
 class _Layer:
-    """A convolution and its norm, for use in a module's compact call."""
+    """A convolution and its norm, for use in a module's compact call.
+
+    Attributes:
+        norm: as in `ResNetConfig`, or "folded": the convolution does the batch norm's work.
+        dtype: what is computed in.
+    """
 
     norm: str
     dtype: Dtype | None
@@ -99,43 +101,42 @@ class _Layer:
         features: int,
         size: int,
         *,
-        names: tuple[str, str],
+        name: str,
         stride: int = 1,
         dilation: int = 1,
     ) -> FeatureMap:
         convolution = Convolution(
-            features, size, stride=stride, dilation=dilation, dtype=self.dtype, name=names[0]
+            features,
+            size,
+            stride=stride,
+            dilation=dilation,
+            bias=self.norm == "folded",
+            dtype=self.dtype,
+            name=name,
         )
         y = convolution(zero_padding(x.features, x.valid_hw) if size > 1 else x.features)
-        valid_hw = downsampled(x.valid_hw, stride)
+        valid_hw, norm = downsampled(x.valid_hw, stride), norm_of(name)
         if self.norm == "frozen_batch":
-            return FeatureMap(FrozenBatchNorm(name=names[1])(y), valid_hw)
-        groups = math.gcd(_MOST_GROUPS, features // _GROUP_CHANNELS)
-        return FeatureMap(MaskedGroupNorm(groups, name=names[1])(y, valid_hw), valid_hw)
+            y = FrozenBatchNorm(name=norm)(y)
+        elif self.norm == "group":
+            groups = math.gcd(_MOST_GROUPS, features // _GROUP_CHANNELS)
+            y = MaskedGroupNorm(groups, name=norm)(y, valid_hw)
+        return FeatureMap(y, valid_hw)
 
 
-class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1, and a shortcut that is projected where the shape changes."""
+class ResidualBlock(nn.Module):
+    """Two or three convolutions, and a shortcut that is projected where the shape changes.
 
-    width: int
-    stride: int = 1
-    dilation: int = 1
-    norm: str = "frozen_batch"
-    dtype: Dtype | None = None
+    Attributes:
+        kind: "bottleneck" or "basic", as in `ResNetConfig`.
+        width: channels inside; four times as many come out of a bottleneck.
+        stride: of its first convolution of 3x3.
+        dilation: of all of these.
+        norm: as in `_Layer`.
+        dtype: what is computed in.
+    """
 
-    @nn.compact
-    def __call__(self, x: FeatureMap) -> FeatureMap:
-        layer = _Layer(self.norm, self.dtype)
-        y = _relu(layer(x, self.width, 1, names=("conv1", "bn1")))
-        how = {"stride": self.stride, "dilation": self.dilation}
-        y = _relu(layer(y, self.width, 3, names=("conv2", "bn2"), **how))
-        y = layer(y, 4 * self.width, 1, names=("conv3", "bn3"))
-        return _with_shortcut(layer, y, x, self.stride)
-
-
-class BasicBlock(nn.Module):
-    """3x3, 3x3, and a shortcut that is projected where the shape changes."""
-
+    kind: str
     width: int
     stride: int = 1
     dilation: int = 1
@@ -146,9 +147,16 @@ class BasicBlock(nn.Module):
     def __call__(self, x: FeatureMap) -> FeatureMap:
         layer = _Layer(self.norm, self.dtype)
         how = {"stride": self.stride, "dilation": self.dilation}
-        y = _relu(layer(x, self.width, 3, names=("conv1", "bn1"), **how))
-        y = layer(y, self.width, 3, names=("conv2", "bn2"), dilation=self.dilation)
-        return _with_shortcut(layer, y, x, self.stride)
+        if self.kind == "bottleneck":
+            y = _relu(layer(x, self.width, 1, name="conv1"))
+            y = _relu(layer(y, self.width, 3, name="conv2", **how))
+            y = layer(y, 4 * self.width, 1, name="conv3")
+        else:
+            y = _relu(layer(x, self.width, 3, name="conv1", **how))
+            y = layer(y, self.width, 3, name="conv2", dilation=self.dilation)
+        if x.features.shape != y.features.shape:
+            x = layer(x, y.features.shape[-1], 1, stride=self.stride, name="downsample_conv")
+        return FeatureMap(_relu_of_sum(x.features, y.features), y.valid_hw)
 
 
 class ResNet(nn.Module):
@@ -157,52 +165,121 @@ class ResNet(nn.Module):
     Attributes:
         config: its shape.
         dtype: what is computed in; None: float32.
-        remat: keep only each block's input for the backward pass.
+        remat: what the backward pass computes again, one of `RECOMPUTATION`.
+        folded: batch norms are part of the convolutions, as `backbones.folding` makes them.
+        in_parts: rows of pixels go through the first layers in bands, so that the largest maps are
+            never whole in memory. What comes out is the same. Not with group norms.
     """
 
     config: ResNetConfig
     dtype: Dtype | None = None
-    remat: bool = False
+    remat: str = "none"
+    folded: bool = False
+    in_parts: bool = False
 
     @nn.compact
     def __call__(self, pixels: FeatureMap) -> tuple[FeatureMap, FeatureMap, FeatureMap]:
         c = self.config
-        layer = _Layer(c.norm, self.dtype)
-        stride = min(c.stem_stride, 2)
-        stage = _relu(layer(pixels, c.width, 7, stride=stride, names=("conv1", "bn1")))
-        if c.stem_stride == 4:
-            stage = _max_pool(stage)
-        block = Bottleneck if c.block == "bottleneck" else BasicBlock
-        block = nn.remat(block) if self.remat else block
+        if not self.in_parts or c.norm == "group":
+            x = self._first_layers(pixels)
+        else:
+            x = in_bands(
+                ResNet._first_layers,
+                self,
+                pixels,
+                rows=_BAND_ROWS,
+                stride=2 * c.stem_stride,
+                reach=_reach_of_first_layers(c),
+            )
         stages = []
-        for i, blocks in enumerate(c.blocks):
-            dilated = c.dilation and i == len(c.blocks) - 1
-            for j in range(blocks):
-                stage = block(
-                    c.width * 2**i,
-                    stride=2 if j == 0 and i > 0 and not dilated else 1,
-                    dilation=2 if dilated and j > 0 else 1,
-                    norm=c.norm,
-                    dtype=self.dtype,
-                    name=f"layer{i + 1}_{j}",
-                )(stage)
-            stages.append(stage)
-        return tuple(stages[-3:])
+        for stage in (1, 2, 3):
+            for i in range(1 if stage == 1 else 0, c.blocks[stage]):
+                x = self._block(x, stage, i)
+            stages.append(x)
+        return tuple(stages)
+
+    def _first_layers(self, pixels: FeatureMap) -> FeatureMap:
+        """The stem, the first stage, and the next one's first block, after which maps are small."""
+        c = self.config
+        layer = _Layer(self._norm, self.dtype)
+        x = _relu(layer(pixels, c.width, 7, stride=min(c.stem_stride, 2), name="conv1"))
+        x = _max_pool(x) if c.stem_stride == 4 else x
+        for i in range(c.blocks[0]):
+            x = self._block(x, 0, i)
+        return self._block(x, 1, 0)
+
+    def _block(self, x: FeatureMap, stage: int, i: int) -> FeatureMap:
+        c = self.config
+        dilated = c.dilation and stage == 3
+        block = ResidualBlock(
+            c.block,
+            c.width * 2**stage,
+            stride=2 if i == 0 and stage > 0 and not dilated else 1,
+            dilation=2 if dilated and i > 0 else 1,
+            norm=self._norm,
+            dtype=self.dtype,
+            name=f"layer{stage + 1}_{i}",
+        )
+        return recomputed(block, x, what=self.remat)
+
+    @property
+    def _norm(self) -> str:
+        return "folded" if self.folded and self.config.norm == "frozen_batch" else self.config.norm
+
+
+def norm_of(convolution: str) -> str:
+    """The name of the norm that follows a convolution."""
+    return convolution.replace("conv", "bn")
+
+
+def _reach_of_first_layers(config: ResNetConfig) -> int:
+    """Rows of pixels above and below one that decide what the first layers make of it."""
+    s, each = config.stem_stride, 1 if config.block == "bottleneck" else 2
+    stem = 3 + (2 if s == 4 else 0)
+    next_block = s if config.block == "bottleneck" else s + 2 * s
+    return stem + s * each * config.blocks[0] + next_block
 
 
 def _relu(x: FeatureMap) -> FeatureMap:
     return FeatureMap(nn.relu(x.features), x.valid_hw)
 
 
+@jax.custom_jvp
+def _relu_of_sum(x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    return x + jnp.maximum(y, -x)
+
+
+@_relu_of_sum.defjvp
+def _relu_of_sum_jvp(primals, tangents):
+    # The maximum's own rule would keep two arrays of numbers, and halve gradients where both are 0.
+    total = _relu_of_sum(*primals)
+    dx, dy = tangents
+    return total, jnp.where(total > 0, dx + dy, 0)
+
+
 def _max_pool(x: FeatureMap) -> FeatureMap:
-    # After a ReLU, zero is as neutral to a maximum as the -inf of PyTorch's padding.
-    y = jnp.pad(zero_padding(x.features, x.valid_hw), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    return FeatureMap(nn.max_pool(y, (3, 3), (2, 2)), downsampled(x.valid_hw, 2))
+    """The greatest of 3x3, at every second row and column.
+
+    After a ReLU, zero is as neutral to a maximum as the -inf of PyTorch's padding.
+    """
+    features, (h, w) = zero_padding(x.features, x.valid_hw), x.features.shape[1:3]
+    if isinstance(h, int) and isinstance(w, int):
+        features = _max_of_three(_max_of_three(features, axis=1), axis=2)
+    else:  # symbolic sizes are not known to be even
+        features = jnp.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        features = nn.max_pool(features, (3, 3), (2, 2))
+    return FeatureMap(features, downsampled(x.valid_hw, 2))
 
 
-def _with_shortcut(layer: _Layer, y: FeatureMap, x: FeatureMap, stride: int) -> FeatureMap:
-    """The end of a block: `y` and what came in, projected where the shapes differ."""
-    if x.features.shape != y.features.shape:
-        names = ("downsample_conv", "downsample_bn")
-        x = layer(x, y.features.shape[-1], 1, stride=stride, names=names)
-    return _relu(FeatureMap(y.features + x.features, y.valid_hw))
+def _max_of_three(x: Float[Array, "b h w c"], *, axis: int) -> Float[Array, "b i j c"]:
+    """The greatest of each second row, or column, and of its two neighbours; zeros around.
+
+    They are taken in pairs: XLA's own pooling is several times slower on the CPU.
+    """
+    length = x.shape[axis]
+    x = jnp.pad(x, [(0, length % 2 if i == axis else 0) for i in range(4)])
+    pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+    first, second = jnp.unstack(pairs, axis=axis + 1)
+    before = jax.lax.slice_in_dim(second, 0, second.shape[axis] - 1, axis=axis)
+    before = jnp.pad(before, [(1 if i == axis else 0, 0) for i in range(4)])
+    return jnp.maximum(jnp.maximum(first, second), before)

@@ -7,15 +7,16 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import app, logging
 
 from anchor_detr_jax.command.accelerators import unused_accelerator
 from anchor_detr_jax.command.command_line import parsed
+from anchor_detr_jax.command.program_cache import keep_compiled_programs
 
-__all__ = ["compilation_cache", "run_command"]
+__all__ = ["run_command"]
 
 
 def run_command(
@@ -38,7 +39,7 @@ def run_command(
     def guarded(arguments: list[str]) -> int:
         logging.set_verbosity(logging.WARNING)
         warnings.showwarning = _show_warning
-        _keep_compiled_programs()
+        keep_compiled_programs()
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # files may have names of any bytes
         if note := unused_accelerator(os.environ):
@@ -53,36 +54,6 @@ def run_command(
             return 130
 
     app.run(guarded, flags_parser=parsed)
-
-
-def compilation_cache(environment: Mapping[str, str]) -> Path | None:
-    """The folder that compiled programs are kept in; made if need be.
-
-    `JAX_COMPILATION_CACHE_DIR` is the user's word, and left to JAX. Else it is `anchor_detr_jax` in
-    `XDG_CACHE_HOME`, or in `~/.cache`.
-
-    Returns:
-        None where JAX decides, and where the folder cannot be written: then nothing is kept.
-    """
-    if "JAX_COMPILATION_CACHE_DIR" in environment:
-        return None
-    chosen = Path(environment.get("XDG_CACHE_HOME", ""))
-    try:
-        caches = chosen if chosen.is_absolute() else Path("~/.cache").expanduser()
-        folder = caches / "anchor_detr_jax"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
-        return None
-    return folder if os.access(folder, os.W_OK | os.X_OK) else None
-
-
-def _keep_compiled_programs() -> None:
-    folder = compilation_cache(os.environ)
-    if folder is None:
-        return
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for a JAX that is imported from here on
-    if "jax" in sys.modules:
-        sys.modules["jax"].config.update("jax_compilation_cache_dir", str(folder))
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

@@ -26,4 +26,4 @@ class FeedForward(nn.Module):
         y = linear(self.hidden, fan_in=features, name="linear1", dtype=self.dtype)(x)
         y = dropout(nn.relu(y))
         y = linear(features, fan_in=self.hidden, name="linear2", dtype=self.dtype)(y)
-        return layer_norm("norm", self.dtype)(x + dropout(y))
+        return layer_norm(self.dtype, name="norm")(x + dropout(y))

@@ -30,7 +30,9 @@ def stacked_xavier(blocks: int) -> Initializer:
     return nn.initializers.variance_scaling(2 / (blocks + 1), "fan_avg", "uniform")
 
 
-def linear(features: int, *, fan_in: int, name: str, dtype: Dtype | None = None) -> nn.Dense:
+def linear(
+    features: int, *, fan_in: int, name: str | None = None, dtype: Dtype | None = None
+) -> nn.Dense:
     """A dense layer whose weight and bias start uniform in +-1/sqrt(fan_in), as PyTorch's do."""
     start = uniform(1 / math.sqrt(fan_in))
     return nn.Dense(features, dtype=dtype, kernel_init=start, bias_init=start, name=name)

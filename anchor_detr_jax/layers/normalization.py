@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from anchor_detr_jax.layers.padding import valid_mask
 
-__all__ = ["FrozenBatchNorm", "MaskedGroupNorm", "layer_norm"]
+__all__ = ["FrozenBatchNorm", "MaskedGroupNorm", "layer_norm", "scale_and_shift"]
 
 
 class FrozenBatchNorm(nn.Module):
@@ -19,18 +21,24 @@ class FrozenBatchNorm(nn.Module):
     Source: torchvision `FrozenBatchNorm2d`.
     """
 
-    epsilon: float = 1e-5
-
     @nn.compact
     def __call__(self, x: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
-        shape = (x.shape[-1],)
-        scale = self.variable("frozen", "scale", jnp.ones, shape).value
-        bias = self.variable("frozen", "bias", jnp.zeros, shape).value
-        mean = self.variable("frozen", "mean", jnp.zeros, shape).value
-        var = self.variable("frozen", "var", jnp.ones, shape).value
-        scale = scale * jax.lax.rsqrt(var + self.epsilon)
-        shift = bias - mean * scale
+        starts = {"scale": jnp.ones, "bias": jnp.zeros, "mean": jnp.zeros, "var": jnp.ones}
+        scale, shift = scale_and_shift(
+            {
+                name: self.variable("frozen", name, start, (x.shape[-1],)).value
+                for name, start in starts.items()
+            }
+        )
         return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+
+
+def scale_and_shift(
+    batch_norm: Mapping[str, Float[Array, " d"]], epsilon: float = 1e-5
+) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
+    """What a frozen batch norm of `scale`, `bias`, `mean` and `var` does: x * scale + shift."""
+    scale = batch_norm["scale"] * jax.lax.rsqrt(batch_norm["var"] + epsilon)
+    return scale, batch_norm["bias"] - batch_norm["mean"] * scale
 
 
 class MaskedGroupNorm(nn.Module):
@@ -59,6 +67,6 @@ class MaskedGroupNorm(nn.Module):
         return (normal.reshape(b, h, w, d) * scale + bias).astype(x.dtype)
 
 
-def layer_norm(name: str, dtype: Dtype | None) -> nn.LayerNorm:
+def layer_norm(dtype: Dtype | None, *, name: str | None = None) -> nn.LayerNorm:
     """Layer norm as PyTorch has it: epsilon 1e-5, the variance in two passes."""
     return nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name)

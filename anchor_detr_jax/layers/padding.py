@@ -5,10 +5,22 @@ Padding is always right and below, so a pair (rows, columns) per image says it a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-__all__ = ["downsampled", "valid_mask", "valid_positions", "zero_padding"]
+__all__ = ["FeatureMap", "downsampled", "valid_mask", "valid_positions", "zero_padding"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FeatureMap:
+    """Features of a batch of padded images, with the part of each that is real."""
+
+    features: Float[Array, "b h w d"]
+    valid_hw: Int[Array, "b 2"]
 
 
 def downsampled(valid_hw: Int[Array, "b 2"], stride: int) -> Int[Array, "b 2"]:

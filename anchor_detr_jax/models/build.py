@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax.typing import Dtype
 
-from anchor_detr_jax.backbones.resnet import FeatureMap, ResNet, ResNetConfig
+from anchor_detr_jax.backbones.resnet import ResNet, ResNetConfig
+from anchor_detr_jax.layers.padding import FeatureMap
+from anchor_detr_jax.layers.rcda import check_form
 from anchor_detr_jax.models.anchor_detr import AnchorDETR, AnchorDETRConfig
 from anchor_detr_jax.structures import Images
 
@@ -36,10 +38,27 @@ _FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
 }
 
 
-def make_model(config: ModelConfig, dtype: Dtype | None = None, *, remat: bool = False) -> Model:
-    """The Flax module of a configuration; `remat` recomputes layers in the backward pass."""
+def make_model(
+    config: ModelConfig,
+    dtype: Dtype | None = None,
+    *,
+    remat: str = "none",
+    rcda_impl: str = "auto",
+) -> Model:
+    """The Flax module of a configuration.
+
+    Args:
+        config: the model's shape.
+        dtype: what is computed in; None: float32.
+        remat: what the backward pass computes again, one of `RECOMPUTATION`.
+        rcda_impl: how RCDA is computed; the choices are those of `layers.rcda.attend`.
+
+    Raises:
+        ValueError: for an `rcda_impl` that there is not.
+    """
+    check_form(rcda_impl)
     module = next(m for c, m in _FAMILIES.values() if isinstance(config, c))
-    return module(config, dtype, remat)
+    return module(config, dtype, remat, rcda_impl)
 
 
 def init_variables(model: Model, key: jax.Array) -> dict[str, Any]:

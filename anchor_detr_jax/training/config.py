@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from anchor_detr_jax.data.augmentation import AugmentationConfig
+from anchor_detr_jax.layers.rcda import RCDA_FORMS
+from anchor_detr_jax.layers.recomputation import RECOMPUTATION
 from anchor_detr_jax.losses import LossWeights
 from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig
 from anchor_detr_jax.models.build import ModelConfig, config_from_dict, config_to_dict
@@ -170,7 +172,10 @@ class TrainConfig:
         eval_every: epochs between evaluations; 0: at the end only.
         precision: what is computed in: "float32", "tensorfloat32" (float32 whose products are
             rounded to 10 bits, on GPUs that have it), or "bfloat16". Parameters stay float32.
-        remat: recompute layers in the backward pass: less memory, more time.
+        remat: what the backward pass computes again, to save memory: "none"; "cheap": all but
+            convolutions and products with weights; "layers": all but layers' inputs.
+        rcda_impl: how RCDA is computed, which changes speed and memory alone: "scan", "whole",
+            "chunks", "pallas" (GPU and TPU), or "auto", which chooses by the device.
         fsdp: devices that share one copy of parameters and optimizer state; 1: each has its own.
         matcher: "device", or "scipy" on the host, for one device.
     """
@@ -190,13 +195,16 @@ class TrainConfig:
     seed: int = 42
     eval_every: int = 1
     precision: str = "float32"
-    remat: bool = False
+    remat: str = "cheap"
+    rcda_impl: str = "auto"
     fsdp: int = 1
     matcher: str = "device"
 
     def __post_init__(self) -> None:
+        check_choice(self, "", "remat", RECOMPUTATION)
         check_choice(self, "", "precision", ("float32", "tensorfloat32", "bfloat16"))
         check_choice(self, "", "matcher", ("device", "scipy"))
+        check_choice(self, "", "rcda_impl", RCDA_FORMS)
         check_least(self, "", {"eval_every": 0, "fsdp": 1})
         measured = self.data.val_split or self.data.val_fraction
         if self.checkpoint.early_stop and not (measured and self.eval_every):
@@ -218,6 +226,8 @@ def train_config_to_dict(config: TrainConfig) -> dict[str, Any]:
 def train_config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     """Settings from plain containers; what is left out has its default.
 
+    `remat` may be True or False, as in runs from before it had names: "layers" or "none".
+
     Raises:
         ValueError: for an unknown key, with the nearest one there is, or a value that cannot be.
     """
@@ -228,6 +238,8 @@ def train_config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
     if "num_classes" in shape:
         raise ValueError("model.num_classes follows from data.categories; leave it away")
     model = config_from_dict(shape)
+    if isinstance(values.get("remat"), bool):
+        values["remat"] = "layers" if values["remat"] else "none"
     return dataclasses.replace(_filled(TrainConfig, values, "config"), model=model)
 
 

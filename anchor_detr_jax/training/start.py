@@ -18,11 +18,12 @@ from anchor_detr_jax.checkpoint import DamagedCheckpointError, load_backbone_fol
 from anchor_detr_jax.data.annotated import AnnotatedDataset
 from anchor_detr_jax.data.augmentation import AugmentationConfig
 from anchor_detr_jax.data.categories import Categories, coco_columns
-from anchor_detr_jax.data.layout import split_names
+from anchor_detr_jax.data.formats.layout import split_names
+from anchor_detr_jax.data.formats.sources import read_training_set, with_boxes_only
+from anchor_detr_jax.data.formats.splits import chosen_splits
 from anchor_detr_jax.data.mosaic import TILES
-from anchor_detr_jax.data.sources import read_training_set, with_boxes_only
-from anchor_detr_jax.data.splits import chosen_splits
-from anchor_detr_jax.detector import Detector, load
+from anchor_detr_jax.detector import Detector
+from anchor_detr_jax.loading import load
 from anchor_detr_jax.models.build import ModelConfig, config_to_dict, init_variables, make_model
 from anchor_detr_jax.run_folder import finished_steps, read_about
 from anchor_detr_jax.training.config import DataConfig, TrainConfig

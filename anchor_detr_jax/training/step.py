@@ -74,7 +74,8 @@ def step_settings(config: TrainConfig, model: ModelConfig) -> tuple[Model, StepS
         assign=assign_with_scipy if config.matcher == "scipy" else None,
         seed=config.seed,
     )
-    return make_model(model, dtype, remat=config.remat), settings
+    made = make_model(model, dtype, remat=config.remat, rcda_impl=config.rcda_impl)
+    return made, settings
 
 
 def make_train_step(

@@ -27,8 +27,21 @@ class DecoderLayer(nn.Module):
 
     config: AnchorDETRConfig
     dtype: Dtype | None = None
+    rcda_impl: str = "auto"
+    in_parts: bool = False
 
-    @nn.compact
+    def setup(self) -> None:
+        """Name every part; the names are the parameter tree."""
+        c, dtype = self.config, self.dtype
+        self.self_attn = MultiHeadAttention(c.num_heads, c.dropout, dtype, self.in_parts)
+        self.norm2 = layer_norm(dtype)
+        self.cross_attn = map_attention(c, dtype=dtype, rcda_impl=self.rcda_impl)
+        self.norm1 = layer_norm(dtype)
+        self.ffn = FeedForward(c.feedforward_dim, c.dropout, dtype)
+        self.dropout = nn.Dropout(c.dropout)
+        if c.num_levels > 1:
+            self.join_levels = linear(c.hidden_dim, fan_in=c.hidden_dim * c.num_levels, dtype=dtype)
+
     def __call__(
         self,
         queries: Float[Array, "m q e"],
@@ -38,22 +51,35 @@ class DecoderLayer(nn.Module):
         train: bool,
     ) -> Float[Array, "b q e"]:
         """`queries`: one set for each image, or one for all (m = 1)."""
-        c = self.config
-        dropout = nn.Dropout(c.dropout, deterministic=not train)
-        placed = queries + query_places.xy
-        attention = MultiHeadAttention(c.num_heads, c.dropout, self.dtype, name="self_attn")
-        attended = attention(placed, placed, queries, train=train)
-        queries = layer_norm("norm2", self.dtype)(queries + dropout(attended))
+        queries = self.among_queries(queries, query_places, train)
+        return self.over_memory(queries, query_places, memory, memory_places, train)
 
-        attention = map_attention(c, dtype=self.dtype, name="cross_attn")
-        per_map = queries if len(queries) == 1 else jnp.repeat(queries, c.num_levels, axis=0)
-        attended = look_at_map(attention, per_map, query_places, memory, memory_places, train=train)
-        if c.num_levels > 1:
-            attended = self._joined_levels(attended)
-        queries = layer_norm("norm1", self.dtype)(queries + dropout(attended))
-        return FeedForward(c.feedforward_dim, c.dropout, self.dtype, name="ffn")(
-            queries, train=train
+    def among_queries(
+        self, queries: Float[Array, "m q e"], query_places: QueryPlaces, train: bool
+    ) -> Float[Array, "m q e"]:
+        """The first half: the queries look at each other."""
+        placed = queries + query_places.xy
+        attended = self.self_attn(placed, placed, queries, train=train)
+        return self.norm2(queries + self.dropout(attended, deterministic=not train))
+
+    def over_memory(
+        self,
+        queries: Float[Array, "m q e"],
+        query_places: QueryPlaces,
+        memory: Float[Array, "bl h w e"],
+        memory_places: MapPlaces,
+        train: bool,
+    ) -> Float[Array, "b q e"]:
+        """The second half: they look at the image."""
+        levels = self.config.num_levels
+        per_map = queries if queries.shape[0] == 1 else jnp.repeat(queries, levels, axis=0)
+        attended = look_at_map(
+            self.cross_attn, per_map, query_places, memory, memory_places, train=train
         )
+        if levels > 1:
+            attended = self._joined_levels(attended)
+        queries = self.norm1(queries + self.dropout(attended, deterministic=not train))
+        return self.ffn(queries, train=train)
 
     def _joined_levels(self, attended: Float[Array, "bl q e"]) -> Float[Array, "b q e"]:
         """What a query saw of each level, feature by feature, to one."""
@@ -62,5 +88,4 @@ class DecoderLayer(nn.Module):
         side_by_side = jnp.moveaxis(attended.reshape(-1, levels, q, e), 1, 3).reshape(
             -1, q, e * levels
         )
-        join = linear(e, fan_in=e * levels, name="join_levels", dtype=self.dtype)
-        return join(side_by_side)
+        return self.join_levels(side_by_side)

@@ -26,6 +26,7 @@ class EncoderLayer(nn.Module):
 
     config: AnchorDETRConfig
     dtype: Dtype | None = None
+    rcda_impl: str = "auto"
 
     @nn.compact
     def __call__(
@@ -33,11 +34,11 @@ class EncoderLayer(nn.Module):
     ) -> Float[Array, "b h w e"]:
         c = self.config
         b, h, w, e = x.shape
-        attention = map_attention(c, dtype=self.dtype, name="self_attn")
+        attention = map_attention(c, dtype=self.dtype, rcda_impl=self.rcda_impl, name="self_attn")
         cells = x.reshape(b, h * w, e)
         attended = look_at_map(attention, cells, cells_as_queries(places), x, places, train=train)
         attended = nn.Dropout(c.dropout, deterministic=not train)(attended)
-        x = layer_norm("norm1", self.dtype)(x + attended.reshape(x.shape))
+        x = layer_norm(self.dtype, name="norm1")(x + attended.reshape(x.shape))
         return FeedForward(c.feedforward_dim, c.dropout, self.dtype, name="ffn")(x, train=train)
 
 
@@ -61,5 +62,5 @@ class LevelLayer(nn.Module):
         attended = attention(placed, placed, cells, train=train)
         attended = jnp.moveaxis(attended.reshape(-1, h, w, levels, e), 3, 1).reshape(x.shape)
         attended = nn.Dropout(c.dropout, deterministic=not train)(attended)
-        x = layer_norm("norm1", self.dtype)(x + attended)
+        x = layer_norm(self.dtype, name="norm1")(x + attended)
         return FeedForward(c.feedforward_dim, c.dropout, self.dtype, name="ffn")(x, train=train)

@@ -42,11 +42,12 @@ class QueryPlaces:
 
 
 def map_attention(
-    config: AnchorDETRConfig, *, dtype: Dtype | None, name: str
+    config: AnchorDETRConfig, *, dtype: Dtype | None, rcda_impl: str, name: str | None = None
 ) -> RowColumnAttention | MultiHeadAttention:
-    """The attention over a map that a configuration asks for."""
-    kind = RowColumnAttention if config.attention == "rcda" else MultiHeadAttention
-    return kind(config.num_heads, config.dropout, dtype, name=name)
+    """The attention over a map that a configuration asks for; `rcda_impl` as for `attend`."""
+    if config.attention == "rcda":
+        return RowColumnAttention(config.num_heads, config.dropout, dtype, rcda_impl, name=name)
+    return MultiHeadAttention(config.num_heads, config.dropout, dtype, name=name)
 
 
 def look_at_map(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
-from anchor_detr_jax.backbones.resnet import FeatureMap, ResNet
+from anchor_detr_jax.backbones.resnet import ResNet
 from anchor_detr_jax.layers.linear import Mlp
 from anchor_detr_jax.layers.normalization import MaskedGroupNorm
-from anchor_detr_jax.layers.padding import downsampled, zero_padding
+from anchor_detr_jax.layers.padding import FeatureMap, downsampled, zero_padding
 from anchor_detr_jax.layers.position import cell_centres, sine_embedding_1d, sine_embedding_2d
+from anchor_detr_jax.layers.recomputation import recomputed
 from anchor_detr_jax.models.anchor_detr.config import AnchorDETRConfig
 from anchor_detr_jax.models.anchor_detr.decoder import DecoderLayer
 from anchor_detr_jax.models.anchor_detr.encoder import EncoderLayer, LevelLayer
@@ -23,9 +25,6 @@ from anchor_detr_jax.models.pixels import normalised
 from anchor_detr_jax.structures import Images, Outputs
 
 __all__ = ["AnchorDETR"]
-
-_TRAIN = 3, 5
-"""Where `train` stands among the arguments of the encoder's and of the decoder's layers."""
 
 
 class AnchorDETR(nn.Module):
@@ -37,22 +36,22 @@ class AnchorDETR(nn.Module):
     Attributes:
         config: the model's shape.
         dtype: what is computed in (parameters stay float32); None: float32.
-        remat: keep only each layer's input for the backward pass, and compute the rest again.
+        remat: what the backward pass computes again, one of `RECOMPUTATION`.
+        rcda_impl: how RCDA is computed; the choices are those of `layers.rcda.attend`.
+        folded, in_parts: for inference; see `models/inference.py`.
     """
 
     config: AnchorDETRConfig
     dtype: Dtype | None = None
-    remat: bool = False
+    remat: str = "none"
+    rcda_impl: str = "auto"
+    folded: bool = False
+    in_parts: bool = False
 
     def setup(self) -> None:
         """Name every part; the names are the parameter tree."""
         c, dtype = self.config, self.dtype
-        encoder, level, decoder = EncoderLayer, LevelLayer, DecoderLayer
-        if self.remat:
-            encoder = nn.remat(encoder, static_argnums=_TRAIN[0])
-            level = nn.remat(level, static_argnums=_TRAIN[0])
-            decoder = nn.remat(decoder, static_argnums=_TRAIN[1])
-        self.backbone = ResNet(c.backbone, dtype, self.remat)
+        self.backbone = ResNet(c.backbone, dtype, self.remat, self.folded, self.in_parts)
         # Where all three maps are used, C3 is brought to C4's size.
         self.input_proj = [
             nn.Conv(
@@ -66,9 +65,11 @@ class AnchorDETR(nn.Module):
             for i in range(c.num_levels)
         ]
         self.input_norm = [MaskedGroupNorm() for _ in range(c.num_levels)]
-        self.encoder = [encoder(c, dtype) for _ in range(c.encoder_layers)]
-        self.encoder_level = [level(c, dtype) for _ in range(c.level_layers)]
-        self.decoder = [decoder(c, dtype) for _ in range(c.decoder_layers)]
+        self.encoder = [EncoderLayer(c, dtype, self.rcda_impl) for _ in range(c.encoder_layers)]
+        self.encoder_level = [LevelLayer(c, dtype) for _ in range(c.level_layers)]
+        self.decoder = [
+            DecoderLayer(c, dtype, self.rcda_impl, self.in_parts) for _ in range(c.decoder_layers)
+        ]
         self.position_1d = Mlp((c.hidden_dim, c.hidden_dim), dtype=dtype)
         self.position_2d = Mlp((c.hidden_dim, c.hidden_dim), dtype=dtype)
         normal = nn.initializers.normal(1.0)
@@ -83,7 +84,7 @@ class AnchorDETR(nn.Module):
         self.box_head = BoxHead(c.hidden_dim, dtype)
 
     def __call__(
-        self, images: Images, *, train: bool = False, last_layer_only: bool = False
+        self, images: Images | FeatureMap, *, train: bool = False, last_layer_only: bool = False
     ) -> Outputs:
         """Logits and boxes of every decoder layer, or (L = 1) of the last alone.
 
@@ -97,7 +98,7 @@ class AnchorDETR(nn.Module):
         return self.predict_boxes(hidden[-1:] if last_layer_only else hidden)
 
     def encode(
-        self, images: Images, *, train: bool = False
+        self, images: Images | FeatureMap, *, train: bool = False
     ) -> tuple[Float[Array, "bl h w e"], MapPlaces]:
         """Pixels to the encoded maps; with several levels, those of each image in a row."""
         levels = self.config.num_levels
@@ -108,29 +109,50 @@ class AnchorDETR(nn.Module):
         x = x.reshape(b * levels, h, w, e)
         places = self._map_places(FeatureMap(x, jnp.repeat(maps[-1].valid_hw, levels, axis=0)))
         for i, layer in enumerate(self.encoder):
-            x = layer(x, places, train)
+            x = recomputed(layer, x, places, what=self.remat, static=(train,))
             if i < len(self.encoder_level):
-                x = self.encoder_level[i](x, self.levels, train)
+                among_levels = self.encoder_level[i]
+                x = recomputed(among_levels, x, self.levels, what=self.remat, static=(train,))
         return x, places
 
     def decode(
-        self, memory: Float[Array, "bl h w e"], places: MapPlaces, *, train: bool = False
+        self, memory: Float[Array, "bl h w e"], map_places: MapPlaces, *, train: bool = False
     ) -> Float[Array, "l b q e"]:
         """The queries' features after each layer."""
-        c = self.config
+        if self.has_variable("constants", "decoder"):
+            places, x = self.get_variable("constants", "decoder")
+            hidden = [self.decoder[0].over_memory(x, places, memory, map_places, train)]
+        else:
+            places, x = self._query_places(), self._queries(memory.dtype)
+            hidden = [self._decoded(self.decoder[0], x, places, memory, map_places, train)]
+        for layer in self.decoder[1:]:
+            hidden.append(self._decoded(layer, hidden[-1], places, memory, map_places, train))
+        return jnp.stack(hidden)
+
+    def _decoded(self, layer: DecoderLayer, *arguments: Any) -> Float[Array, "b q e"]:
+        *arrays, train = arguments
+        return recomputed(layer, *arrays, what=self.remat, static=(train,))
+
+    def constants(self) -> dict[str, Any]:
+        """What is the same for every image: the collection `constants`, for inference.
+
+        The queries and where they are, up to their first look at the image.
+        """
+        places = self._query_places()
+        queries = self._queries(self.dtype or jnp.float32)
+        return {"decoder": (places, self.decoder[0].among_queries(queries, places, False))}
+
+    def _query_places(self) -> QueryPlaces:
         points = self.query_points()
-        query_places = QueryPlaces(
+        return QueryPlaces(
             x=self._embed_1d(points[:, 0])[None],
             y=self._embed_1d(points[:, 1])[None],
             xy=self._embed_2d(points)[None],
         )
-        # One set of queries for all images, until the first look at them.
-        x = jnp.repeat(self.patterns, c.num_anchors, axis=0)[None].astype(memory.dtype)
-        hidden = []
-        for layer in self.decoder:
-            x = layer(x, query_places, memory, places, train)
-            hidden.append(x)
-        return jnp.stack(hidden)
+
+    def _queries(self, dtype: Dtype) -> Float[Array, "1 q e"]:
+        """One set of queries for all images, until the first look at them."""
+        return jnp.repeat(self.patterns, self.config.num_anchors, axis=0)[None].astype(dtype)
 
     def predict_boxes(self, hidden: Float[Array, "l b q e"]) -> Outputs:
         """Features to logits and boxes; the heads are the same for every layer."""
