@@ -59,11 +59,13 @@ class Detector:
         source: where the weights came from.
     """
 
-    def __init__(self, stored: StoredDetector, *, dtype: DTypeLike | None = None) -> None:
+    def __init__(
+        self, stored: StoredDetector, *, dtype: DTypeLike | None = None, rcda_impl: str = "auto"
+    ) -> None:
         self.config: ModelConfig = stored.config
         self.categories: Categories = stored.categories
         self.source: dict[str, Any] = stored.source
-        self.model: Model = make_model(stored.config, dtype)
+        self.model: Model = make_model(stored.config, dtype, rcda_impl=rcda_impl)
         self.variables: Mapping[str, Any] = jax.tree.map(jnp.asarray, stored.variables)
         self._forward = jax.jit(self._apply)
         self._programs = DetectionPrograms(self.model)

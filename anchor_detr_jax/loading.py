@@ -22,6 +22,7 @@ def load(
     dtype: DTypeLike | None = None,
     which: str = "best",
     compile: bool | tuple[int, int] | None = None,
+    rcda_impl: str = "auto",
 ) -> Detector:
     """A detector from disk.
 
@@ -42,13 +43,15 @@ def load(
         compile: compile now what `predict` will need: True for its own short and long side, a pair
             for others. Else each program is compiled when its first image comes. Programs are kept
             on disk for the next time, unless JAX is told where to (`jax_compilation_cache_dir`).
+        rcda_impl: how row-column decoupled attention is computed: "scan", "whole", "chunks",
+            "pallas", as `layers.rcda.attend` says, or "auto".
 
     Raises:
         ValueError: if there is no detector, or a damaged one; the message names it and says why.
         OSError: if it cannot be opened.
     """
     keep_compiled_programs()
-    detector = Detector(_stored(Path(path), dilation, which), dtype=dtype)
+    detector = Detector(_stored(Path(path), dilation, which), dtype=dtype, rcda_impl=rcda_impl)
     if compile is True:
         detector.warm_up()
     elif compile:

@@ -13,6 +13,9 @@ from anchor_detr_jax.evaluation.runner import detect_dataset
 
 pytestmark = pytest.mark.slow
 
+BFLOAT16 = 0.01
+"""Of any of the 12 numbers, on 12 photographs: what a single detection weighs."""
+
 
 @pytest.fixture(scope="module")
 def overfit(shared):
@@ -43,6 +46,26 @@ def test_the_references_twelve_numbers(overfit, shared, detector, batch_size):
                 and np.abs(np.subtract(mine["bbox"], one["bbox"])).max() < 0.05
                 for mine in ours
             ), one
+
+
+@pytest.mark.parametrize(
+    ("how", "most"),
+    [
+        ({"rcda_impl": "whole"}, 5e-5),
+        ({"rcda_impl": "chunks"}, 5e-5),
+        ({"rcda_impl": "pallas"}, 5e-5),
+        ({"dtype": "bfloat16"}, BFLOAT16),
+    ],
+    ids=lambda how: "-".join(how.values()) if isinstance(how, dict) else "",
+)
+def test_the_numbers_however_they_are_computed(overfit, shared, how, most):
+    detector = ad.load(overfit / "anchor_detr_r50_c5_overfit.pth", **how)
+    dataset = read_coco(overfit / "instances.json", shared / "coco_by/val2017")
+    results = detect_dataset(detector, dataset, short_side=256, long_side=426)
+    stats = score_results(results, dataset.annotations).stats
+    difference = np.abs(np.subtract(stats, json.loads((overfit / "stats.json").read_text())))
+    print(how, "largest difference", difference.max(), "AP", stats[0])
+    assert difference.max() < most
 
 
 def test_and_back_to_the_bit(overfit, detector, tmp_path):

@@ -87,12 +87,9 @@ def test_a_step_is_the_same_step(plain, tmp_path, changes, rtol):
 def test_what_is_recomputed_changes_memory_alone(plain, tmp_path):
     """With dropout, whose draws must be the same when they are computed again."""
     steps = [first_step(tmp_path / what, model__dropout=0.1, remat=what) for what in RECOMPUTATION]
-    metrics, states, programs = zip(*steps, strict=True)
-    for found, state in zip(metrics[1:], states[1:], strict=True):
+    metrics, _, programs = zip(*steps, strict=True)
+    for found in metrics[1:]:
         np.testing.assert_allclose(numbers(found), numbers(metrics[0]), rtol=1e-5)
-        for name, leaf in states[0].optimizer[1].inner_states["rest"].inner_state[0].mu.items():
-            again = state.optimizer[1].inner_states["rest"].inner_state[0].mu[name]
-            np.testing.assert_allclose(again, leaf, atol=1e-5 * np.abs(leaf).max() + 1e-8)
     none, cheap, layers = (program.memory for program in programs)
     assert none > cheap > layers
     assert numbers(metrics[0])[0] != numbers(plain[0])[0]  # something was dropped

@@ -22,7 +22,7 @@ def inverse_sigmoid(x: Float[Array, ...], epsilon: float = 1e-5) -> Float[Array,
 
 
 def focal_class_head(
-    num_classes: int, *, fan_in: int, dtype: Dtype | None, prior: float = 0.01
+    num_classes: int, *, fan_in: int, dtype: Dtype | None = None, prior: float = 0.01
 ) -> nn.Dense:
     """One sigmoid a class, each starting at a probability of `prior`."""
     return nn.Dense(

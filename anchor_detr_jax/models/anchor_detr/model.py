@@ -35,7 +35,8 @@ class AnchorDETR(nn.Module):
 
     Attributes:
         config: the model's shape.
-        dtype: what is computed in (parameters stay float32); None: float32.
+        dtype: what is computed in; None: float32. Parameters stay float32, and so do positions and
+            heads, which cost little: in bfloat16 they are off by pixels.
         remat: what the backward pass computes again, one of `RECOMPUTATION`.
         rcda_impl: how RCDA is computed; the choices are those of `layers.rcda.attend`.
         folded, in_parts: for inference; see `models/inference.py`.
@@ -70,8 +71,8 @@ class AnchorDETR(nn.Module):
         self.decoder = [
             DecoderLayer(c, dtype, self.rcda_impl, self.in_parts) for _ in range(c.decoder_layers)
         ]
-        self.position_1d = Mlp((c.hidden_dim, c.hidden_dim), dtype=dtype)
-        self.position_2d = Mlp((c.hidden_dim, c.hidden_dim), dtype=dtype)
+        self.position_1d = Mlp((c.hidden_dim, c.hidden_dim))
+        self.position_2d = Mlp((c.hidden_dim, c.hidden_dim))
         normal = nn.initializers.normal(1.0)
         self.patterns = self.param("patterns", normal, (c.num_patterns, c.hidden_dim))
         if c.num_levels > 1:
@@ -80,8 +81,8 @@ class AnchorDETR(nn.Module):
             self.anchor_points = self.param(
                 "anchor_points", nn.initializers.uniform(1.0), (c.num_anchors, 2)
             )
-        self.class_head = focal_class_head(c.num_classes, fan_in=c.hidden_dim, dtype=dtype)
-        self.box_head = BoxHead(c.hidden_dim, dtype)
+        self.class_head = focal_class_head(c.num_classes, fan_in=c.hidden_dim)
+        self.box_head = BoxHead(c.hidden_dim)
 
     def __call__(
         self, images: Images | FeatureMap, *, train: bool = False, last_layer_only: bool = False
