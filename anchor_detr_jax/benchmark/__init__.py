@@ -1,0 +1,1 @@
+"""How fast a model is, where its time goes, and how that compares with another."""
