@@ -246,6 +246,8 @@ def _relu(x: FeatureMap) -> FeatureMap:
 
 @jax.custom_jvp
 def _relu_of_sum(x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    # relu(x + y) to the bit. A unary end XLA computes anew for each of its two readers, back through
+    # all blocks of a stage, and holds what it needs for that.
     return x + jnp.maximum(y, -x)
 
 
