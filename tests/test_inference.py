@@ -146,7 +146,8 @@ def test_after_warm_up_nothing_is_compiled(tmp_path):
         lambda event, *_, **__: compiled.append(event) if "backend_compile" in event else None
     )
     try:
-        images = [np.zeros((h, w, 3), np.uint8) for h, w in [(40, 60), (60, 40), (64, 66), (33, 99)]]
+        sizes = [(40, 60), (60, 40), (64, 66), (33, 99)]
+        images = [np.zeros((*hw, 3), np.uint8) for hw in sizes]
         detector.predict(images, short_side=64, long_side=96)
     finally:
         jax.monitoring.clear_event_listeners()

@@ -126,21 +126,27 @@ def test_the_size_that_boxes_were_computed_with_counts():
 
 
 @pytest.mark.parametrize(
-    ("dilation", "hw", "documented"),
+    ("dilation", "hw", "remat", "planned"),
     [
-        (False, (480, 640), 2.6),
-        pytest.param(False, (800, 1216), 4.7, marks=pytest.mark.slow),
-        pytest.param(True, (800, 1216), 6.9, marks=pytest.mark.slow),
+        (False, (480, 640), "cheap", 0.87),
+        (False, (480, 640), "layers", 0.70),
+        pytest.param(False, (480, 640), "none", 1.70, marks=pytest.mark.slow),
+        pytest.param(False, (800, 1216), "cheap", 1.86, marks=pytest.mark.slow),
+        pytest.param(True, (800, 1216), "cheap", 2.90, marks=pytest.mark.slow),
+        pytest.param(True, (800, 1216), "layers", 1.86, marks=pytest.mark.slow),
+        pytest.param(True, (800, 1216), "none", 5.80, marks=pytest.mark.slow),
     ],
 )
-def test_memory_estimates_are_near_what_xla_planned(dilation, hw, documented):
-    """docs/training.md and docs/benchmarks.md have the plans, in GiB."""
-    config = TrainConfig(data=DataConfig(str(DATA / "coco"), "val2017", "", batch_size=2))
+def test_memory_estimates_are_near_what_xla_planned(dilation, hw, remat, planned):
+    """In GiB, from `memory_plan` on the CPU; for small maps XLA shares more memory."""
+    config = TrainConfig(
+        data=DataConfig(str(DATA / "coco"), "val2017", "", batch_size=2), remat=remat
+    )
     backbone = dataclasses.replace(config.model.backbone, dilation=dilation)
     model = dataclasses.replace(config.model, backbone=backbone)
     run = prepare_run(dataclasses.replace(config, model=model), Path())
     need = memory_estimate(run, hw)
-    assert need.total / 2**30 == pytest.approx(documented, rel=0.03)
+    assert 0.97 * planned < need.total / 2**30 < 1.36 * planned
     assert not need.planned
 
 

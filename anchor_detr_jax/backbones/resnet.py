@@ -244,19 +244,13 @@ def _relu(x: FeatureMap) -> FeatureMap:
     return FeatureMap(nn.relu(x.features), x.valid_hw)
 
 
-@jax.custom_jvp
 def _relu_of_sum(x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
-    # relu(x + y) to the bit. A unary end XLA computes anew for each of its two readers, back through
-    # all blocks of a stage, and holds what it needs for that.
+    """relu(x + y), to the bit.
+
+    XLA computes a unary end anew for each of its two readers, back through all blocks of a stage,
+    and holds all that it needs for that.
+    """
     return x + jnp.maximum(y, -x)
-
-
-@_relu_of_sum.defjvp
-def _relu_of_sum_jvp(primals, tangents):
-    # The maximum's own rule would keep two arrays of numbers, and halve gradients where both are 0.
-    total = _relu_of_sum(*primals)
-    dx, dy = tangents
-    return total, jnp.where(total > 0, dx + dy, 0)
 
 
 def _max_pool(x: FeatureMap) -> FeatureMap:

@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.extend
 import numpy as np
 
 from anchor_detr_jax.structures import Images, Targets
+from anchor_detr_jax.training.compiled import jitted_step, planned_memory
 from anchor_detr_jax.training.run import Run
 from anchor_detr_jax.training.state import TrainState
 from anchor_detr_jax.training.step import step_settings
 
 __all__ = ["MemoryNeed", "memory_estimate", "memory_plan"]
 
-_BESIDES = 1.15
-"""What XLA planned for whole steps, over state and kept activations.
+_BESIDES = {"none": 1.15, "cheap": 1.15, "layers": 1.45}
+"""What XLA planned for whole steps, over state and kept activations; the most of those below.
 
-R50-C5 and R50-DC5 at batch 2 of 800x1216 (4.7 and 6.9 GiB, docs/training.md) and R50-C5 at 480x640
-(2.6 GiB, docs/benchmarks.md): 1.17, 1.15 and 1.15.
+Batch 2, float32, on the CPU, "none", "cheap" and "layers": R50-DC5 at 800x1216 1.16, 1.15 and 1.48;
+R50-C5 at 480x640 1.03, 0.88 and 1.09, and "cheap" at 800x1216 1.03. So the estimate is rarely too
+low, and for small maps up to a third too high.
 """
 
 
@@ -52,10 +55,9 @@ class MemoryNeed:
 
 
 def memory_estimate(run: Run, hw: tuple[int, int]) -> MemoryNeed:
-    """State and what the forward pass keeps for the backward pass, plus 15 % for all else.
+    """State and what the forward pass keeps for the backward pass, and a share for all else.
 
-    Nothing is compiled: shapes alone are traced. It says too little for `remat` on the CPU, where
-    XLA orders the work as it likes.
+    Nothing is compiled: shapes alone are traced.
 
     Args:
         run: of this model and batch, on these devices.
@@ -73,8 +75,9 @@ def memory_estimate(run: Run, hw: tuple[int, int]) -> MemoryNeed:
         return jax.vjp(forward, state.trained)[1]  # holds what the backward pass needs
 
     images = Images(np.zeros((at_once, *hw, 3), np.uint8), np.zeros((at_once, 2), np.int32))
-    activations = _bytes(jax.eval_shape(kept, run.shapes, images))
-    return MemoryNeed(hw, pictures, state, round(_BESIDES * (state + activations)), planned=False)
+    activations = _bytes_that_follow(jax.make_jaxpr(kept)(run.shapes, images).jaxpr, 2)
+    total = round(_BESIDES[run.config.remat] * (state + activations))
+    return MemoryNeed(hw, pictures, state, total, planned=False)
 
 
 def memory_plan(run: Run, hw: tuple[int, int]) -> MemoryNeed:
@@ -87,20 +90,25 @@ def memory_plan(run: Run, hw: tuple[int, int]) -> MemoryNeed:
     images = Images(np.zeros((count, *hw, 3), np.uint8), np.ones((count, 2), np.int32))
     boxes, labels = np.zeros((count, most, 4), np.float32), np.zeros((count, most), np.int32)
     targets = Targets(boxes, labels, np.zeros(count, np.int32), np.zeros(count, bool))
-    placement = run.placement
-    state = jax.tree.map(lambda leaf: leaf.sharding, run.shapes)
-    step = jax.jit(
-        run.step,
-        donate_argnums=0,
-        in_shardings=(state, placement.batch(), placement.batch()),
-        out_shardings=(state, placement.whole),
-    )
-    plan: Any = step.lower(run.shapes, images, targets).compile().memory_analysis()
-    if plan is None:
+    step = jitted_step(run.step, run.placement, run.shapes)
+    total = planned_memory(step.lower(run.shapes, images, targets).compile())
+    if total is None:
         raise ValueError("XLA does not say how much memory a step needs on this machine")
-    total = plan.argument_size_in_bytes + plan.output_size_in_bytes + plan.temp_size_in_bytes
-    total -= plan.alias_size_in_bytes  # the old state makes room for the new one
-    return MemoryNeed(hw, _pictures(run), _bytes(run.shapes), int(total), planned=True)
+    return MemoryNeed(hw, _pictures(run), _bytes(run.shapes), total, planned=True)
+
+
+def _bytes_that_follow(jaxpr: Any, count: int) -> int:
+    """Of all that a function computes from its last `count` arguments and gives back.
+
+    What follows from parameters alone is theirs in another shape, or small.
+    """
+    follow = set(jaxpr.invars[-count:])
+    for equation in jaxpr.eqns:
+        if any(isinstance(v, jax.extend.core.Var) and v in follow for v in equation.invars):
+            follow.update(equation.outvars)
+    outcome = {value for value in jaxpr.outvars if isinstance(value, jax.extend.core.Var)}
+    found: list[Any] = [v.aval for v in (outcome & follow).difference(jaxpr.invars)]
+    return sum(math.prod(array.shape) * array.dtype.itemsize for array in found)
 
 
 def _pictures(run: Run) -> int:

@@ -66,7 +66,7 @@ def _is_costly(primitive: Any, *_: Any, **parameters: Any) -> bool:
         return not batch_axes  # with weights; products of two activations are attention's
     if primitive.name == "name":
         return parameters["name"] == _COSTLY
-    return primitive.name in ("conv_general_dilated", "gt")  # `gt`: where a ReLU let through
+    return primitive.name in ("conv_general_dilated", "gt", "eq")  # where a ReLU let through
 
 
 def _only_after(kept: Any, known: jax.Array) -> Any:

@@ -16,7 +16,14 @@ from anchor_detr_jax.training.sharding import Placement
 from anchor_detr_jax.training.state import TrainState
 from anchor_detr_jax.training.step import StepMetrics, TrainStep
 
-__all__ = ["Compilation", "CompiledSteps", "compile_times", "state_shapes"]
+__all__ = [
+    "Compilation",
+    "CompiledSteps",
+    "compile_times",
+    "jitted_step",
+    "planned_memory",
+    "state_shapes",
+]
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _SLOW = 0.1
@@ -65,14 +72,7 @@ class CompiledSteps:
     ):
         self._placement, self._report = placement, report
         self._state = shapes
-        sharding = jax.tree.map(lambda leaf: leaf.sharding, shapes)
-        batch = placement.batch()
-        self._step = jax.jit(
-            step,
-            donate_argnums=0,
-            in_shardings=(sharding, batch, batch),
-            out_shardings=(sharding, placement.whole),
-        )
+        self._step = jitted_step(step, placement, shapes)
         self._programs: dict[tuple[int, ...], Callable[..., Any]] = {}
         self.done: list[Compilation] = []
 
@@ -91,7 +91,7 @@ class CompiledSteps:
         program = self._step.lower(self._state, images, targets).compile()
         b, h, w, _ = images.pixels.shape
         seconds, number = time.perf_counter() - started, len(self.done) + 1
-        self.done.append(Compilation((b, h, w), seconds, number, _memory(program)))
+        self.done.append(Compilation((b, h, w), seconds, number, planned_memory(program)))
         self._report(self.done[-1])
         return program
 
@@ -112,8 +112,25 @@ def compile_times() -> Iterator[list[float]]:
         jax.monitoring.unregister_event_duration_listener(note)
 
 
-def _memory(program: Any) -> int | None:
-    """Bytes at the fullest moment, as XLA planned it."""
+def jitted_step(step: TrainStep, placement: Placement, shapes: TrainState) -> Any:
+    """`jax.jit` of a step; the old state's memory becomes the new one's.
+
+    Args:
+        step: to be compiled.
+        placement: where a batch lies.
+        shapes: of the state, with their places.
+    """
+    state, batch = jax.tree.map(lambda leaf: leaf.sharding, shapes), placement.batch()
+    return jax.jit(
+        step,
+        donate_argnums=0,
+        in_shardings=(state, batch, batch),
+        out_shardings=(state, placement.whole),
+    )
+
+
+def planned_memory(program: Any) -> int | None:
+    """Bytes of a device that a compiled program needs, as XLA planned it; None: it does not say."""
     try:
         plan = program.memory_analysis()
     except (NotImplementedError, RuntimeError):

@@ -88,7 +88,7 @@ def _explained(error: Exception) -> str | None:
     if "RESOURCE_EXHAUSTED" in said:
         return (
             f"a device's memory is full ({first_line}); set precision=bfloat16, "
-            "optimizer.accumulate=2 or more, remat=True, or a smaller data.batch_size"
+            "optimizer.accumulate=2 or more, remat=layers, or a smaller data.batch_size"
         )
     if jax.process_count() == 1:
         return None
