@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from anchor_detr_jax.detector import Detector
+    from anchor_detr_jax.export.loaded import load_exported
     from anchor_detr_jax.loading import load
     from anchor_detr_jax.structures import Detection, Detections, Images, Outputs
     from anchor_detr_jax.visualize import draw_detections
@@ -29,6 +30,7 @@ __all__ = [
     "Outputs",
     "draw_detections",
     "load",
+    "load_exported",
 ]
 
 _HOMES = {
@@ -39,6 +41,7 @@ _HOMES = {
     "Outputs": "structures",
     "draw_detections": "visualize",
     "load": "loading",
+    "load_exported": "export.loaded",
 }
 
 

@@ -213,7 +213,7 @@ class Detector:
 
         Examples:
             >>> print(detector.warm_up(short_side=96, long_side=96))
-            1 program ready in ... s
+            2 programs ready in ... s
         """
         check_request(0.0, top_k, short_side, long_side, batch_size)
         buckets = inference_buckets(short_side, long_side)
