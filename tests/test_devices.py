@@ -29,12 +29,13 @@ options = {"buckets": [(64, 96)], "top_k": 20, "columns": columns}
 batches = list(detector.detect_batches(prepared, batch_size=3, **options))
 found = [one for batch in batches for _, one in unbatched(batch)]
 
-devices = detector._devices
-variables = devices.copied(detector.variables)
-assert devices.copied(detector.variables)["params"] == variables["params"]
+programs = detector._programs
+devices, prepared_variables = programs._devices, programs._for_inference(detector.variables)
+variables = devices.copied(prepared_variables)
+assert devices.copied(prepared_variables)["params"] == variables["params"]
 batch = next(iter(bucketed_batches(prepared, [(64, 96)], 8)))
 split = devices.split((batch.images, batch.original_hw))
-program = detector._detect.lower(variables, *split, columns, count=20).compile().as_text()
+program = programs._detect.lower(variables, *split, columns, count=20).compile().as_text()
 together = "all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
 
 changed = jax.tree.map(lambda leaf: leaf, detector.variables)

@@ -108,7 +108,7 @@ def test_test_dev_is_detected_and_not_scored(checkpoint, cache, tmp_path):
     assert f"--results {output}" in text
     assert json.loads(output.read_text()) == results
     # Programs were kept, in the folder that was said.
-    assert list(Path(cache["XDG_CACHE_HOME"]).glob("anchor_detr_jax/*rank*"))
+    assert list(Path(cache["XDG_CACHE_HOME"]).glob("anchor_detr_jax/jit_detect*"))
 
 
 def test_a_corrupt_picture_is_named_at_the_end(checkpoint, cache, tmp_path):

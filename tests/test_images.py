@@ -163,7 +163,7 @@ def test_many_sizes_few_programs(narrow, tmp_path):
     narrow.save(tmp_path / "fresh")
     detector = ad.load(tmp_path / "fresh")
     found = detector.predict(arrays, threshold=0.0, top_k=4, **SIDES)
-    assert 1 < detector._detect._cache_size() <= 6
+    assert 1 < detector._programs._detect._cache_size() <= 6
     assert [len(one) for one in found] == [4] * len(sizes)
     for (height, width), one in zip(sizes, found, strict=True):
         assert np.isfinite(one.boxes).all()

@@ -132,7 +132,7 @@ def test_the_size_that_boxes_were_computed_with_counts():
         (False, (480, 640), "layers", 0.70),
         pytest.param(False, (480, 640), "none", 1.70, marks=pytest.mark.slow),
         pytest.param(False, (800, 1216), "cheap", 1.86, marks=pytest.mark.slow),
-        pytest.param(True, (800, 1216), "cheap", 2.90, marks=pytest.mark.slow),
+        pytest.param(True, (800, 1216), "cheap", 2.72, marks=pytest.mark.slow),
         pytest.param(True, (800, 1216), "layers", 1.86, marks=pytest.mark.slow),
         pytest.param(True, (800, 1216), "none", 5.80, marks=pytest.mark.slow),
     ],

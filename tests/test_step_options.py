@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,23 +99,24 @@ def test_what_is_recomputed_changes_no_step(tmp_path):
 @pytest.mark.slow
 def test_what_is_recomputed_saves_memory():
     """As XLA plans it, which is the same at every run."""
-    config = dataclasses.replace(NARROW, backbone=ResNetConfig(blocks=(1, 2, 2, 2), width=8))
-    images = Images(np.zeros((2, 128, 128, 3), np.uint8), np.full((2, 2), 128, np.int32))
+    dc5 = ResNetConfig(blocks=(1, 1, 1, 1), width=8, dilation=True)
+    config = dataclasses.replace(NARROW, backbone=dc5, encoder_layers=5, decoder_layers=1)
+    images = Images(np.zeros((2, 192, 192, 3), np.uint8), np.full((2, 2), 192, np.int32))
     variables = variable_shapes(config)
 
     def planned(remat):
         def objective(params, frozen):
-            outputs = make_model(config, remat=remat).apply(
+            outputs: Any = make_model(config, remat=remat).apply(
                 {"params": params, "frozen": frozen}, images
             )
             return jnp.sum(outputs.logits**2) + jnp.sum(outputs.boxes**2)
 
         gradient = jax.jit(jax.grad(objective))
-        program = gradient.lower(variables["params"], variables["frozen"]).compile()
+        program: Any = gradient.lower(variables["params"], variables["frozen"]).compile()
         return program.memory_analysis().temp_size_in_bytes
 
     none, cheap, layers = map(planned, RECOMPUTATION)
-    assert none > 1.1 * cheap > 1.2 * layers
+    assert none > 1.2 * cheap > 1.5 * layers
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ __all__ = ["MemoryNeed", "memory_estimate", "memory_plan"]
 _BESIDES = {"none": 1.15, "cheap": 1.15, "layers": 1.45}
 """What XLA planned for whole steps, over state and kept activations; the most of those below.
 
-Batch 2, float32, on the CPU, "none", "cheap" and "layers": R50-DC5 at 800x1216 1.16, 1.15 and 1.48;
+Batch 2, float32, on the CPU, "none", "cheap" and "layers": R50-DC5 at 800x1216 1.16, 1.08 and 1.48;
 R50-C5 at 480x640 1.03, 0.88 and 1.09, and "cheap" at 800x1216 1.03. So the estimate is rarely too
 low, and for small maps up to a third too high.
 """
