@@ -244,6 +244,7 @@ def _relu(x: FeatureMap) -> FeatureMap:
     return FeatureMap(nn.relu(x.features), x.valid_hw)
 
 
+@jax.custom_jvp
 def _relu_of_sum(x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """relu(x + y), to the bit.
 
@@ -251,6 +252,13 @@ def _relu_of_sum(x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]) -> Floa
     and holds all that it needs for that.
     """
     return x + jnp.maximum(y, -x)
+
+
+@_relu_of_sum.defjvp
+def _(primals, tangents):
+    """Passed on where the sum is above zero: a single mask is all that the backward pass keeps."""
+    total = _relu_of_sum(*primals)
+    return total, jnp.where(total > 0, tangents[0] + tangents[1], 0)
 
 
 def _max_pool(x: FeatureMap) -> FeatureMap:
