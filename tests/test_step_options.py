@@ -71,7 +71,7 @@ def plain(tmp_path_factory):
         ({"rcda_impl": "pallas"}, 1e-5),  # interpreted
         ({"optimizer__accumulate": 2}, 1e-5),
         ({"precision": "tensorfloat32"}, 0.01),  # where there is none of it, as on the CPU: float32
-        ({"precision": "bfloat16"}, 0.1),
+        ({"precision": "bfloat16"}, 0.01),
     ],
     ids=str,
 )
@@ -82,7 +82,8 @@ def test_a_step_is_the_same_step(plain, tmp_path, changes, rtol):
     for name, leaf in before.trained.items():
         assert state.trained[name].dtype == leaf.dtype == np.float32
     if changes.get("precision") == "bfloat16":
-        assert np.abs(numbers(found) / numbers(expected) - 1).max() > 1e-4  # it was not float32
+        # It was not float32, though heads and positions are, which brings it as near as 1e-4.
+        assert np.abs(numbers(found) / numbers(expected) - 1).max() > 3e-5
 
 
 @pytest.mark.slow
