@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from anchor_detr_jax.whole_files import file_written_whole
+
 __all__ = ["check_output_file", "write_output_file"]
 
 
@@ -29,11 +31,10 @@ def check_output_file(flag: str, file: Path) -> None:
 
 
 def write_output_file(file: Path, text: str) -> None:
-    """Write all of it, under another name until it is whole; what has the name is replaced.
+    """Write all of it, or nothing; what has the name is replaced.
 
     Raises:
         OSError: if it cannot be written.
     """
-    unfinished = file.with_name(f".{file.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(file)
+    with file_written_whole(file) as stream:
+        stream.write(text.encode())

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from anchor_detr_jax.whole_files import file_written_whole
+
 __all__ = ["write_torch_file"]
 
 _PROTOCOL = 2
@@ -31,23 +33,23 @@ def write_torch_file(
         path: of the file.
         tensors: float32 arrays in PyTorch's layout.
         args: plain values.
+
+    Raises:
+        OSError: if it cannot be written.
     """
-    path = Path(path)
     storages: dict[int, tuple[str, np.ndarray]] = {}
     for tensor in tensors.values():
         storages.setdefault(id(tensor), (str(len(storages)), tensor))
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_STORED) as archive:
-            archive.writestr("archive/data.pkl", _pickle(tensors, storages, args))
-            archive.writestr("archive/byteorder", "little")
-            for key, tensor in storages.values():
-                numbers = np.ascontiguousarray(tensor, "<f4")
-                archive.writestr(f"archive/data/{key}", numbers.tobytes())
-            archive.writestr("archive/version", "3\n")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        file_written_whole(Path(path)) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive,
+    ):
+        archive.writestr("archive/data.pkl", _pickle(tensors, storages, args))
+        archive.writestr("archive/byteorder", "little")
+        for key, tensor in storages.values():
+            numbers = np.ascontiguousarray(tensor, "<f4")
+            archive.writestr(f"archive/data/{key}", numbers.tobytes())
+        archive.writestr("archive/version", "3\n")
 
 
 def _pickle(

@@ -34,7 +34,7 @@ from anchor_detr_jax.training.first_host import from_first_host
 from anchor_detr_jax.training.orbax_errors import quiet_orbax, system_error
 from anchor_detr_jax.training.state import TrainState
 from anchor_detr_jax.training.state_trees import by_tree, check_same_arrays, described, refilled
-from anchor_detr_jax.training.whole_files import file_written_whole
+from anchor_detr_jax.whole_files import file_written_whole
 
 __all__ = ["RunCheckpoints", "RunDescription", "differences"]
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
 from anchor_detr_jax.plot_style import COLOURS, INK, PALE, plain_axes, plain_text
 from anchor_detr_jax.training.run_log import read_rows
-from anchor_detr_jax.training.whole_files import file_written_whole
+from anchor_detr_jax.whole_files import file_written_whole
 
 __all__ = ["draw_curves", "has_log", "save_curves", "smoothed"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from tensorboardX.proto import event_pb2, summary_pb2
 from tensorboardX.record_writer import masked_crc32c
 
-from anchor_detr_jax.training.whole_files import append_whole
+from anchor_detr_jax.whole_files import append_whole
 
 __all__ = ["EventFile"]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from anchor_detr_jax.data.pipeline import TrainingBatch
 from anchor_detr_jax.training.step import StepMetrics
-from anchor_detr_jax.training.whole_files import file_written_whole
+from anchor_detr_jax.whole_files import file_written_whole
 
 __all__ = ["NonFiniteLossError", "check_finite"]
 

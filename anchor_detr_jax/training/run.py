@@ -34,8 +34,8 @@ from anchor_detr_jax.training.start import first_weights, model_for, settled, tr
 from anchor_detr_jax.training.state import TrainState, start_state
 from anchor_detr_jax.training.step import TrainStep, make_train_step, step_settings
 from anchor_detr_jax.training.validation import Validation
-from anchor_detr_jax.training.whole_files import file_written_whole
 from anchor_detr_jax.variable_names import flatten
+from anchor_detr_jax.whole_files import file_written_whole
 
 __all__ = ["Run", "prepare_run", "write_settings"]
 

@@ -14,7 +14,7 @@ from typing import Any, SupportsFloat
 
 from PIL import Image
 
-from anchor_detr_jax.training.whole_files import append_whole, file_written_whole
+from anchor_detr_jax.whole_files import append_whole, file_written_whole
 
 __all__ = ["RunLog", "read_rows"]
 
