@@ -1,6 +1,6 @@
 """Which query is to answer for which target: the cheapest assignment, on the device.
 
-Source: AnchorDETR `models/matcher.py`, which solves each problem with scipy on the host.
+Source: AnchorDETR and DETR `models/matcher.py`, which solve each problem with scipy on the host.
 Axes: L layers, B images, N targets (padded), Q queries, C classes.
 """
 
@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from scipy.optimize import linear_sum_assignment
 
 from anchor_detr_jax.boxes import cxcywh_to_xyxy, generalized_iou
+from anchor_detr_jax.class_scores import class_costs, class_weight
 from anchor_detr_jax.structures import Outputs, Targets
 
 __all__ = ["Assignment", "assign_on_device", "assign_with_scipy", "match", "match_costs"]
@@ -59,17 +60,13 @@ def match(
 
 
 def match_costs(outputs: Outputs, targets: Targets) -> Float[Array, "l b n q"]:
-    """2 x focal + 5 x L1 - 2 x GIoU of every target with every query."""
-    p = jax.nn.sigmoid(outputs.logits)
-    positive = 0.25 * (1 - p) ** 2 * -jnp.log(p + 1e-8)
-    negative = 0.75 * p**2 * -jnp.log(1 - p + 1e-8)
-    labels = jnp.asarray(targets.labels)[None, :, None, :]
-    focal = jnp.take_along_axis(positive - negative, labels, axis=-1).swapaxes(2, 3)
+    """Class cost (x 2 for sigmoids) + 5 x L1 - 2 x GIoU of every target with every query."""
+    classes = class_costs(outputs, jnp.asarray(targets.labels))
     theirs = jnp.asarray(targets.boxes)[None, :, :, None, :]
     ours = outputs.boxes[:, :, None, :, :]
     distance = jnp.abs(ours - theirs).sum(-1)
     overlap = generalized_iou(cxcywh_to_xyxy(ours), cxcywh_to_xyxy(theirs))
-    return 2 * focal + 5 * distance - 2 * overlap
+    return class_weight(outputs) * classes + 5 * distance - 2 * overlap
 
 
 def assign_with_scipy(costs: Float[Array, "p n q"], counts: Int[Array, " p"]) -> Int[Array, "p n"]:

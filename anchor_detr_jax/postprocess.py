@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from anchor_detr_jax.boxes import cxcywh_to_xyxy
+from anchor_detr_jax.class_scores import log_probabilities
 from anchor_detr_jax.structures import Outputs, RankedDetections
 
 __all__ = ["best_detections"]
@@ -21,22 +22,29 @@ def best_detections(
 ) -> RankedDetections:
     """The `count` best of all pairs of query and class, by the last layer.
 
-    Source: AnchorDETR `models/anchor_detr.py`, `PostProcess`, which takes 100 of all columns.
+    Where a column stands for "no object", each query gives one pair, its best, and no more than
+    that are found.
+
+    Source: `PostProcess` of AnchorDETR `models/anchor_detr.py`, which takes 100 of all columns, and
+    of DETR `models/detr.py`, which takes all queries.
 
     Args:
         outputs: of the model.
         original_hw: heights and widths that boxes are scaled to, in pixels.
-        columns: False for classes to leave out.
+        columns: False for classes to leave out; columns beyond these stand for no class.
         count: at most queries x classes.
     """
-    logits, boxes = outputs.logits[-1], outputs.boxes[-1]
-    num_classes = logits.shape[-1]
-    logits = jnp.where(columns, logits, -jnp.inf)
-    best, index = jax.lax.top_k(logits.reshape(logits.shape[0], -1), count)
-    chosen = jnp.take_along_axis(boxes, index[..., None] // num_classes, axis=1)
+    boxes, classes = outputs.boxes[-1], columns.shape[0]
+    # Sigmoids keep the order of logits, which are finer where probabilities round to 1.
+    scores = log_probabilities(outputs)[-1] if outputs.no_object else outputs.logits[-1]
+    scores = jnp.where(columns, scores[..., :classes], -jnp.inf)
+    if outputs.no_object:
+        labels = scores.argmax(axis=-1)
+        best, query = jax.lax.top_k(scores.max(axis=-1), min(count, boxes.shape[1]))
+        probability, label = jnp.exp(best), jnp.take_along_axis(labels, query, axis=1)
+    else:
+        best, index = jax.lax.top_k(scores.reshape(scores.shape[0], -1), count)
+        probability, query, label = jax.nn.sigmoid(best), index // classes, index % classes
+    chosen = jnp.take_along_axis(boxes, query[..., None], axis=1)
     scale = jnp.tile(original_hw[:, ::-1], (1, 2))[:, None, :]
-    return RankedDetections(
-        boxes=cxcywh_to_xyxy(chosen) * scale,
-        scores=jax.nn.sigmoid(best),
-        labels=index % num_classes,
-    )
+    return RankedDetections(boxes=cxcywh_to_xyxy(chosen) * scale, scores=probability, labels=label)

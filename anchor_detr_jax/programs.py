@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,8 +13,9 @@ from jaxtyping import Bool
 
 from anchor_detr_jax.data.batching import Batch
 from anchor_detr_jax.devices import DetectedBatch, LocalDevices, one_ahead
+from anchor_detr_jax.host_memory import give_back_freed_memory
 from anchor_detr_jax.models.build import Model
-from anchor_detr_jax.models.inference import inference_model, inference_variables
+from anchor_detr_jax.models.inference import infer, inference_model, inference_variables
 from anchor_detr_jax.postprocess import best_detections
 from anchor_detr_jax.structures import Images, Outputs, RankedDetections
 
@@ -45,10 +46,10 @@ class DetectionPrograms:
     """
 
     def __init__(self, model: Model) -> None:
-        self._trained = model
-        self._model = inference_model(model, in_parts=jax.default_backend() == "cpu")
+        self._model = inference_model(model)
         self._devices = LocalDevices()
-        self._detect = self._devices.compiled(partial(detect, self._model))
+        self._detect = self._devices.compiled(partial(detect, partial(infer, self._model)))
+        self._shapes: set[tuple[int, ...]] = set()
         self._given: list[Any] = []
         self._prepared: dict[str, Any] = {}
 
@@ -76,23 +77,43 @@ class DetectionPrograms:
 
         def program(batch: Batch) -> RankedDetections:
             images, original_hw = self._devices.split((batch.images, batch.original_hw))
-            return self._detect(prepared, images, original_hw, columns, count=count)
+            found = self._detect(prepared, images, original_hw, columns, count=count)
+            self._give_back_if_new(batch.images.pixels.shape)
+            return found
 
         return one_ahead(program, batches)
+
+    def _give_back_if_new(self, shape: tuple[int, ...]) -> None:
+        """Compiling a program, or reading it from the cache, leaves hundreds of MB free."""
+        if shape not in self._shapes:
+            self._shapes.add(shape)
+            give_back_freed_memory()
 
     def _for_inference(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Kept, and made anew when any of the variables is another."""
         leaves = jax.tree.leaves(variables)
         if [id(leaf) for leaf in leaves] != [id(leaf) for leaf in self._given]:
-            self._given, self._prepared = leaves, inference_variables(self._trained, variables)
+            self._given, self._prepared = leaves, inference_variables(self._model, variables)
         return self._prepared
 
 
 def detect(
-    model: Model, variables: Any, images: Images, original_hw: Any, columns: Any, *, count: int
+    forward: Callable[[Any, Images], Outputs],
+    variables: Any,
+    images: Images,
+    original_hw: Any,
+    columns: Any,
+    *,
+    count: int,
 ) -> RankedDetections:
-    """The `count` best detections of each image; what `best_detections` needs, and a model."""
-    # On accelerators the default for float32 is less than float32.
-    with jax.default_matmul_precision("float32"):
-        outputs = model.apply(variables, images, last_layer_only=True)
-    return best_detections(cast(Outputs, outputs), original_hw, columns, count=count)
+    """The `count` best detections of each image.
+
+    Args:
+        forward: gives a model's outputs, such as `partial(infer, model)`.
+        variables: for it.
+        images: a padded batch.
+        original_hw: as for `best_detections`,
+        columns: likewise,
+        count: likewise.
+    """
+    return best_detections(forward(variables, images), original_hw, columns, count=count)

@@ -5,12 +5,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from anchor_detr_jax.models.build import config_from_dict
 from anchor_detr_jax.training.config import TrainConfig, train_config_to_dict
 
 
-def get_config() -> ConfigDict:
+def get_config(family: str = "anchor_detr") -> ConfigDict:
     """Six steps in two epochs; nothing is evaluated."""
-    config: Any = ConfigDict(train_config_to_dict(TrainConfig()))
+    model = config_from_dict({"family": family})
+    config: Any = ConfigDict(train_config_to_dict(TrainConfig(model=model)))
     config.data.root = str(Path(__file__).parent / "data/coco")
     config.data.train_split = "val2017"
     config.data.val_split = ""
@@ -23,8 +25,11 @@ def get_config() -> ConfigDict:
     config.model.feedforward_dim = 32
     config.model.encoder_layers = 1
     config.model.decoder_layers = 2
-    config.model.num_anchors = 40
-    config.model.num_patterns = 1
+    if family == "anchor_detr":
+        config.model.num_anchors = 40
+        config.model.num_patterns = 1
+    else:
+        config.model.num_queries = 40
     config.model.dropout = 0.1
     config.augmentation.short_sides = (64, 96)
     config.augmentation.long_side = 128

@@ -13,9 +13,17 @@ PACKAGE = ROOT / "anchor_detr_jax"
 # From the bottom up; docs/architecture.md explains. A module imports from rows above its own, and
 # from its own package.
 LAYERS = [
-    {"structures", "boxes", "command", "html_page", "plot_style", "variable_names"},
-    {"layers", "data", "losses", "matcher", "postprocess"},
-    {"backbones", "devices", "visualize"},
+    {
+        "structures",
+        "boxes",
+        "host_memory",
+        "html_page",
+        "plot_style",
+        "variable_names",
+        "whole_files",
+    },
+    {"layers", "data", "class_scores", "command"},
+    {"backbones", "losses", "matcher", "postprocess", "devices", "visualize"},
     {"models"},
     {"checkpoint"},
     {"conversion", "run_folder"},

@@ -32,8 +32,9 @@ def train(tmp_path_factory):
     cache = str(tmp_path_factory.mktemp("programs"))
     started: list[subprocess.Popen[str]] = []
 
-    def start(workdir, *flags, **environment):
-        command = ["scripts/train.py", "--config", "tests/narrow_run.py", "--workdir", workdir]
+    def start(workdir, *flags, family="anchor_detr", **environment):
+        config = f"tests/narrow_run.py:{family}"
+        command = ["scripts/train.py", "--config", config, "--workdir", workdir]
         process = subprocess.Popen(
             [sys.executable, *map(str, command), *map(str, flags)],
             cwd=ROOT,
@@ -126,10 +127,10 @@ def free_port() -> int:
         return listening.getsockname()[1]
 
 
-def on_two_hosts(train, workdir, *flags):
+def on_two_hosts(train, workdir, *flags, **family):
     port = free_port()
     hosts = ("--coordinator", f"localhost:{port}", "--hosts", 2)
-    return [train(workdir, *flags, *hosts, "--host", i) for i in range(2)]
+    return [train(workdir, *flags, *hosts, "--host", i, **family) for i in range(2)]
 
 
 EVALUATED = ("--config.data.val_split=val2017", "--config.log.pictures=1")
@@ -156,6 +157,23 @@ def test_two_hosts_do_what_one_does(train, tmp_path):
     two, one = (read_rows(tmp_path / f / "train.jsonl")[-1] for f in ("two", "one"))
     assert two["step"] == one["step"] == 8
     assert two["loss/total"] == pytest.approx(one["loss/total"], rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["detr", "conditional_detr", "smca"])
+def test_two_hosts_train_every_family(train, tmp_path, family):
+    """In two parts each, so that the losses' divisors are seen to be the whole batch's."""
+    parts = "--config.optimizer.accumulate=2"
+    flags = ("--config.data.batch_size=4", "--config.model.dropout=0.0")
+    for host in on_two_hosts(train, tmp_path / "two", *flags, parts, family=family):
+        finished(host)
+    finished(train(tmp_path / "one", *flags, family=family))
+    two, one = (read_rows(tmp_path / f / "train.jsonl") for f in ("two", "one"))
+    assert len(two) == len(one) == 4
+    assert ("cardinality_error" in one[0]) == (family == "detr")
+    for ours, theirs in zip(two, one, strict=True):
+        for name in ("loss/total", "loss/classes_0", *(["cardinality_error"] * (family == "detr"))):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3), name
 
 
 @pytest.mark.slow

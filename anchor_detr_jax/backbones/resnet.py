@@ -33,8 +33,8 @@ _GROUP_CHANNELS, _MOST_GROUPS = 8, 32
 """A group norm's groups have at least so many channels, and there are at most so many groups."""
 
 
-_BAND_ROWS = 272
-"""The most rows of pixels in a band. Less saves no memory any more, and the bands overlap."""
+_BAND_ROWS = 200
+"""The most rows of pixels in a band. Less saves little memory, and the bands overlap."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class ResNetConfig:
         grouped = self.norm != "group" or self.width % _GROUP_CHANNELS == 0
         yield "width", grouped, f"a multiple of {_GROUP_CHANNELS} for norm='group'"
         yield "stem_stride", self.stem_stride in (1, 2, 4), "1, 2 or 4"
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one cell of the last map to the next."""
+        return self.stem_stride * (4 if self.dilation else 8)
 
 
 @dataclass(frozen=True)

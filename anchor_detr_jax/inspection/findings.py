@@ -62,7 +62,8 @@ _ERRORS = {
     "wrong size": "Boxes belong to a picture of another size, or the picture was changed.",
     "rotated size": "The annotations are of the picture turned by its EXIF orientation. Training "
     "sees the stored pixels: turn the pictures for good, and delete the EXIF tag.",
-    "too many boxes": "Each box needs a query: raise model.num_anchors or model.num_patterns.",
+    "too many boxes": "Each box needs a query: raise model.num_queries (Anchor DETR: "
+    "model.num_anchors or model.num_patterns).",
     "picture in two splits": "What was learned by heart is measured: AP says too much.",
 }
 _WARNINGS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -10,7 +11,11 @@ import jax.numpy as jnp
 from flax.typing import Dtype, Initializer
 from jaxtyping import Array, Float
 
-__all__ = ["Mlp", "linear", "stacked_xavier", "uniform"]
+__all__ = ["XAVIER", "Mlp", "linear", "stacked_xavier", "uniform"]
+
+
+XAVIER = nn.initializers.xavier_uniform()
+"""One for all, as modules that differ in nothing are to compare equal."""
 
 
 def uniform(bound: float) -> Initializer:
@@ -31,32 +36,44 @@ def stacked_xavier(blocks: int) -> Initializer:
 
 
 def linear(
-    features: int, *, fan_in: int, name: str | None = None, dtype: Dtype | None = None
+    features: int,
+    *,
+    fan_in: int,
+    name: str | None = None,
+    dtype: Dtype | None = None,
+    kernel_init: Initializer | None = None,
 ) -> nn.Dense:
-    """A dense layer whose weight and bias start uniform in +-1/sqrt(fan_in), as PyTorch's do."""
+    """A dense layer whose weight and bias start uniform in +-1/sqrt(fan_in), as PyTorch's do.
+
+    With `kernel_init`, the weight starts as that says.
+    """
     start = uniform(1 / math.sqrt(fan_in))
-    return nn.Dense(features, dtype=dtype, kernel_init=start, bias_init=start, name=name)
+    return nn.Dense(
+        features, dtype=dtype, kernel_init=kernel_init or start, bias_init=start, name=name
+    )
 
 
 class Mlp(nn.Module):
     """Linear layers with ReLU between them: `linear0`, `linear1`, ...
 
-    With `zero_start`, the last one starts with a weight of zero and this bias.
+    With `zero_start`, the last one starts with a weight of zero and this bias. `kernel_init` is how
+    the others' weights start; None: as PyTorch's do.
     """
 
     features: tuple[int, ...]
     zero_start: tuple[float, ...] | None = None
     dtype: Dtype | None = None
+    kernel_init: Initializer | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "... i"]) -> Float[Array, "... o"]:
         *hidden, last = self.features
+        as_torch = partial(linear, dtype=self.dtype, kernel_init=self.kernel_init)
         for i, features in enumerate(hidden):
-            x = linear(features, fan_in=x.shape[-1], name=f"linear{i}", dtype=self.dtype)(x)
-            x = nn.relu(x)
+            x = nn.relu(as_torch(features, fan_in=x.shape[-1], name=f"linear{i}")(x))
         name = f"linear{len(hidden)}"
         if self.zero_start is None:
-            return linear(last, fan_in=x.shape[-1], name=name, dtype=self.dtype)(x)
+            return as_torch(last, fan_in=x.shape[-1], name=name)(x)
         bias = jnp.asarray(self.zero_start, jnp.float32)
         return nn.Dense(
             last,

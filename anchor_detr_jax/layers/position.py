@@ -10,12 +10,20 @@ import math
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-__all__ = ["cell_centres", "sine_embedding_1d", "sine_embedding_2d"]
+__all__ = ["cell_centres", "cell_ends", "sine_embedding_1d", "sine_embedding_2d"]
 
 
 def cell_centres(valid: Int[Array, " b"], length: int) -> Float[Array, "b length"]:
     """Centres of `length` cells, of which the first `valid` span [0, 1]; beyond 1 past it."""
     return (jnp.arange(length, dtype=jnp.float32) + 0.5) / valid[:, None]
+
+
+def cell_ends(valid: Int[Array, " b"], length: int) -> Float[Array, "b length"]:
+    """Far ends of `length` cells, of which the first `valid` span [0, 1]; beyond 1 past it.
+
+    Source: DETR `models/position_encoding.py`, whose small number in the divisor this keeps.
+    """
+    return jnp.arange(1, length + 1, dtype=jnp.float32) / (valid[:, None] + 1e-6)
 
 
 def sine_embedding_1d(

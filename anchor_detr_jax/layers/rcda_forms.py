@@ -48,7 +48,9 @@ def attend_by_scan(
         return total + weight[..., None] * along, None
 
     rows = (jnp.moveaxis(column_weights, -1, 0), jnp.transpose(value, (1, 0, 3, 2, 4)))
-    start = jnp.zeros((b, n, q, value.shape[-1]), jnp.float32)
+    # Of zeros that depend on nothing, those of all layers are made when a program starts, and kept.
+    zero = 0 * jax.lax.stop_gradient(shared[..., :1])
+    start = jnp.broadcast_to(zero, (b, n, q, value.shape[-1]))
     total, _ = jax.lax.scan(add_row, start, rows, unroll=2)
     return total.astype(value.dtype).swapaxes(1, 2)
 

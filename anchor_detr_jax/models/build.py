@@ -15,6 +15,9 @@ from anchor_detr_jax.backbones.resnet import ResNet, ResNetConfig
 from anchor_detr_jax.layers.padding import FeatureMap
 from anchor_detr_jax.layers.rcda import check_form
 from anchor_detr_jax.models.anchor_detr import AnchorDETR, AnchorDETRConfig
+from anchor_detr_jax.models.conditional_detr import ConditionalDETR, ConditionalDETRConfig
+from anchor_detr_jax.models.detr import DETR, DETRConfig
+from anchor_detr_jax.models.smca import SMCA, SMCAConfig
 from anchor_detr_jax.structures import Images
 
 __all__ = [
@@ -29,12 +32,15 @@ __all__ = [
     "variable_shapes",
 ]
 
-ModelConfig = AnchorDETRConfig
+ModelConfig = AnchorDETRConfig | ConditionalDETRConfig | DETRConfig | SMCAConfig
 Model = nn.Module
 """What `make_model` makes: `apply(variables, images, train=, last_layer_only=)` gives `Outputs`."""
 
 _FAMILIES: dict[str, tuple[type, type[nn.Module]]] = {
     "anchor_detr": (AnchorDETRConfig, AnchorDETR),
+    "conditional_detr": (ConditionalDETRConfig, ConditionalDETR),
+    "detr": (DETRConfig, DETR),
+    "smca": (SMCAConfig, SMCA),
 }
 
 
@@ -57,8 +63,9 @@ def make_model(
         ValueError: for an `rcda_impl` that there is not.
     """
     check_form(rcda_impl)
-    module = next(m for c, m in _FAMILIES.values() if isinstance(config, c))
-    return module(config, dtype, remat, rcda_impl)
+    module: Any = next(m for c, m in _FAMILIES.values() if isinstance(config, c))
+    forms = {"rcda_impl": rcda_impl} if hasattr(module, "rcda_impl") else {}
+    return module(config, dtype, remat, **forms)
 
 
 def init_variables(model: Model, key: jax.Array) -> dict[str, Any]:

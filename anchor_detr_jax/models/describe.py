@@ -20,17 +20,13 @@ def described_model(
 ) -> str:
     """A line each for family, backbone and `numbers`, what it finds, how, and where it is from."""
     maps = "-DC5" if config.backbone.dilation else "-C5"
-    if config.num_levels > 1:
-        maps = f" with {config.num_levels} levels"
     family = config_to_dict(config)["family"]
     names = [name for name in categories.names if name is not None]
     more = ", ..." if len(names) > _NAMED else ""
-    patterns = f"{config.num_patterns} pattern{'s' if config.num_patterns > 1 else ''}"
-    points = f"{config.num_anchors} {config.anchors} anchor points"
     lines = [
         f"Detector: {family} {_backbone(config.backbone)}{maps}, {numbers}",
         f"finds {len(names)} categories: {', '.join(names[:_NAMED])}{more}",
-        f"by {config.num_queries} queries ({patterns} at {points}), {config.attention} attention",
+        f"by {config.queries}",
         f"from {_origin(source)}",
     ]
     return "\n  ".join(lines)

@@ -7,7 +7,7 @@ N targets.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar, cast
 
 import jax
@@ -21,23 +21,29 @@ T = TypeVar("T")
 
 
 def pytree(dataclass_: type[T]) -> type[T]:
-    """Make a dataclass a pytree of its fields.
+    """Make a dataclass a pytree of its fields, but for those whose metadata say `static`.
 
     Unlike `jax.tree_util.register_dataclass`, it rebuilds one without calling its constructor: in
     place of arrays there may stand shapes, shardings or anything else that JAX puts there.
     """
-    names = tuple(field.name for field in fields(cast(Any, dataclass_)))
+    members = fields(cast(Any, dataclass_))
+    names = tuple(field.name for field in members if not field.metadata.get("static"))
+    statics = tuple(field.name for field in members if field.metadata.get("static"))
 
-    def flatten(whole: T) -> tuple[tuple[Any, ...], None]:
-        return tuple(getattr(whole, name) for name in names), None
+    def settled(whole: T) -> tuple[Any, ...]:
+        return tuple(getattr(whole, name) for name in statics)
 
-    def flatten_with_keys(whole: T) -> tuple[list[tuple[Any, Any]], None]:
-        return [(jax.tree_util.GetAttrKey(name), getattr(whole, name)) for name in names], None
+    def flatten(whole: T) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return tuple(getattr(whole, name) for name in names), settled(whole)
 
-    def unflatten(_: None, children: Iterable[Any]) -> T:
+    def flatten_with_keys(whole: T) -> tuple[list[tuple[Any, Any]], tuple[Any, ...]]:
+        keyed = [(jax.tree_util.GetAttrKey(name), getattr(whole, name)) for name in names]
+        return keyed, settled(whole)
+
+    def unflatten(values: tuple[Any, ...], children: Iterable[Any]) -> T:
         whole = object.__new__(dataclass_)
-        for name, child in zip(names, children, strict=True):
-            object.__setattr__(whole, name, child)
+        for name, value in zip(names + statics, (*children, *values), strict=True):
+            object.__setattr__(whole, name, value)
         return whole
 
     jax.tree_util.register_pytree_with_keys(dataclass_, flatten_with_keys, unflatten, flatten)
@@ -64,12 +70,15 @@ class Outputs:
     """What a detector says of each query, after each decoder layer.
 
     Attributes:
-        logits: one sigmoid a class.
+        logits: a column for each class; some families have one more, the last.
         boxes: (cx, cy, w, h) as fractions of the valid image, in [0, 1].
+        no_object: the last column stands for "no object", and a softmax over all columns makes
+            probabilities; else a sigmoid of each column does.
     """
 
     logits: Float[Array, "l b q c"]
     boxes: Float[Array, "l b q 4"]
+    no_object: bool = field(default=False, metadata={"static": True})
 
 
 @pytree

@@ -31,6 +31,8 @@ def metrics_row(
         row[f"loss/{name}"] = float(values[-1])
     for name, values in parts.items():
         row |= {f"loss/{name}_{layer}": float(value) for layer, value in enumerate(values[:-1])}
+    if losses.cardinality_error is not None:
+        row["cardinality_error"] = float(losses.cardinality_error[-1])
     row |= {
         "class_error": float(losses.class_error),
         "grad_norm": float(metrics.grad_norm),

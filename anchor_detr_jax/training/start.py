@@ -109,8 +109,8 @@ def model_for(
         name = dataset.pictures.name(int(dataset.counts.argmax()))
         raise ValueError(
             f"{name} has {most // tiles} boxes{f', a mosaic up to {most}' if tiles > 1 else ''}, "
-            f"more than the model's {config.num_queries} queries; raise model.num_anchors or "
-            "model.num_patterns"
+            f"more than the model's {config.num_queries} queries; raise model.num_queries (Anchor "
+            "DETR: model.num_anchors or model.num_patterns)"
         )
     return dataclasses.replace(config, num_classes=len(dataset.categories))
 
@@ -180,10 +180,12 @@ def _from_detector(config: TrainConfig, model: ModelConfig, categories: Categori
     params = flatten(detector.variables["params"])
     kept = _same_names(detector, categories)
     for name, new in _new_class_head(model, config.seed).items():
-        head = np.array(new)
+        head, old = np.array(new), np.asarray(params[name])
         if kept:
             columns, from_columns = map(list, zip(*kept, strict=True))
-            head[..., columns] = np.asarray(params[name])[..., from_columns]
+            head[..., columns] = old[..., from_columns]
+        # Such as "no object", which stays what it was.
+        head[..., model.num_classes :] = old[..., detector.config.num_classes :]
         params[name] = jnp.asarray(head)
     names = ", ".join(str(categories.names[column]) for column, _ in kept)
     notes.append(

@@ -11,7 +11,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from anchor_detr_jax.losses import Losses, LossWeights, detection_losses, number_of_targets
+from anchor_detr_jax.losses import (
+    BatchCounts,
+    Losses,
+    LossWeights,
+    batch_counts,
+    detection_losses,
+)
 from anchor_detr_jax.matcher import Assignment, assign_with_scipy, match
 from anchor_detr_jax.models.build import Model, ModelConfig, make_model
 from anchor_detr_jax.structures import Images, Outputs, Targets, pytree
@@ -48,7 +54,7 @@ class StepSettings:
     Attributes:
         weights: of the parts of the loss.
         accumulate: parts that the batch is cut into, one after another through the model. The
-            divisor of the losses is that of the whole batch, so that nothing but memory changes.
+            losses are divided by what the whole batch holds, so that nothing but memory changes.
         ema: decay of the moving average of the weights, which starts smaller: (1 + t) / (10 + t).
         precision: of products: "float32", "tensorfloat32" or "bfloat16".
         assign: how queries are matched; None: on the device.
@@ -96,7 +102,7 @@ def make_train_step(
     ) -> tuple[TrainState, StepMetrics]:
         with jax.default_matmul_precision(settings.precision):
             key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
-            batch = _Part(images, targets, number_of_targets(targets), key)
+            batch = _Part(images, targets, batch_counts(targets), key)
             gradients, losses = gradient(state, batch)
             updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.trained)
             trained: Any = optax.apply_updates(state.trained, updates)
@@ -113,11 +119,11 @@ def make_train_step(
 
 
 class _Part(NamedTuple):
-    """Images of a batch, or of a part of it; the divisor is the whole batch's."""
+    """Images of a batch, or of a part of it, and what the whole batch holds."""
 
     images: Images
     targets: Targets
-    divisor: Float[Array, ""]
+    whole: BatchCounts
     key: jax.Array
 
 
@@ -133,7 +139,7 @@ def _gradient(
         )
         matches = matched(jax.lax.stop_gradient(outputs), part.targets)
         losses = detection_losses(
-            outputs, part.targets, matches, weights=settings.weights, divisor=part.divisor
+            outputs, part.targets, matches, weights=settings.weights, whole=part.whole
         )
         return losses.total, losses
 
@@ -169,7 +175,7 @@ def _matched_on_each(
     )
 
 
-def _cut(whole: _Part, count: int, placement: Placement) -> _Part:
+def _cut(batch: _Part, count: int, placement: Placement) -> _Part:
     """A leading axis of parts, each with images of every device."""
     sharding = placement.batch(axis=1)
 
@@ -183,10 +189,10 @@ def _cut(whole: _Part, count: int, placement: Placement) -> _Part:
         return jax.lax.with_sharding_constraint(parts, sharding)
 
     return _Part(
-        images=jax.tree.map(cut, whole.images),
-        targets=jax.tree.map(cut, whole.targets),
-        divisor=jnp.broadcast_to(whole.divisor, (count,)),
-        key=jax.random.split(whole.key, count),
+        images=jax.tree.map(cut, batch.images),
+        targets=jax.tree.map(cut, batch.targets),
+        whole=jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (count,)), batch.whole),
+        key=jax.random.split(batch.key, count),
     )
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from anchor_detr_jax.backbones.resnet import ResNetConfig
+from anchor_detr_jax.models.checks import Rules, check
 
 __all__ = ["AnchorDETRConfig"]
 
@@ -51,12 +51,9 @@ class AnchorDETRConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, holds, expected in self._rules():
-            if not holds:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, and must be {expected}")
+        check(self, self._rules())
 
-    def _rules(self) -> Iterator[tuple[str, bool, str]]:
-        """Name, whether it is right, and what would be."""
+    def _rules(self) -> Rules:
         for name in ("num_classes", "decoder_layers", "num_anchors", "num_patterns", "num_heads"):
             yield name, getattr(self, name) >= 1, "at least 1"
         groups = f"a multiple of num_heads ({self.num_heads}) and of 32 (groups of the group norm)"
@@ -76,3 +73,14 @@ class AnchorDETRConfig:
     def num_queries(self) -> int:
         """Boxes that the model proposes for an image."""
         return self.num_anchors * self.num_patterns
+
+    @property
+    def queries(self) -> str:
+        """The queries in words, and how they look."""
+        patterns = f"{self.num_patterns} pattern{'s' if self.num_patterns > 1 else ''}"
+        points = f"{self.num_anchors} {self.anchors} anchor points"
+        levels = f" over {self.num_levels} levels" if self.num_levels > 1 else ""
+        return (
+            f"{self.num_queries} queries ({patterns} at {points}), {self.attention} "
+            f"attention{levels}"
+        )

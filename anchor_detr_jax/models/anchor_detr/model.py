@@ -20,7 +20,7 @@ from anchor_detr_jax.models.anchor_detr.config import AnchorDETRConfig
 from anchor_detr_jax.models.anchor_detr.decoder import DecoderLayer
 from anchor_detr_jax.models.anchor_detr.encoder import EncoderLayer, LevelLayer
 from anchor_detr_jax.models.anchor_detr.map_attention import MapPlaces, QueryPlaces
-from anchor_detr_jax.models.heads import BoxHead, focal_class_head
+from anchor_detr_jax.models.heads import BoxHead, focal_class_head, inverse_sigmoid
 from anchor_detr_jax.models.pixels import normalised
 from anchor_detr_jax.structures import Images, Outputs
 
@@ -82,7 +82,7 @@ class AnchorDETR(nn.Module):
                 "anchor_points", nn.initializers.uniform(1.0), (c.num_anchors, 2)
             )
         self.class_head = focal_class_head(c.num_classes, fan_in=c.hidden_dim)
-        self.box_head = BoxHead(c.hidden_dim)
+        self.box_head = BoxHead(c.hidden_dim, zero_start=(0.0, 0.0, -2.0, -2.0))
 
     def __call__(
         self, images: Images | FeatureMap, *, train: bool = False, last_layer_only: bool = False
@@ -159,7 +159,7 @@ class AnchorDETR(nn.Module):
         """Features to logits and boxes; the heads are the same for every layer."""
         return Outputs(
             logits=self.class_head(hidden).astype(jnp.float32),
-            boxes=self.box_head(hidden, self.query_points()),
+            boxes=self.box_head(hidden, inverse_sigmoid(self.query_points())),
         )
 
     def query_points(self) -> Float[Array, "q 2"]:

@@ -1,0 +1,74 @@
+"""Shape of a DETR."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from anchor_detr_jax.backbones.resnet import ResNetConfig
+from anchor_detr_jax.models.checks import Rules, check, common_rules
+
+__all__ = ["DETRConfig", "LayerShape"]
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """What layers of encoders and decoders share; the attributes are those of `DETRConfig`."""
+
+    hidden_dim: int
+    num_heads: int
+    feedforward_dim: int
+    dropout: float
+    pre_norm: bool = False
+
+
+@dataclass(frozen=True)
+class DETRConfig:
+    """Everything that decides which parameters there are and what is computed with them.
+
+    The defaults are the paper's R50; R50-DC5 has `backbone=ResNetConfig(dilation=True)`.
+
+    Attributes:
+        backbone: the ResNet.
+        num_classes: columns of the logits before the last one, which is "no object".
+        num_queries: learned queries, each of which gives one box.
+        hidden_dim: features of a position and of a query; a multiple of `num_heads` and 4.
+        num_heads: heads of each attention.
+        feedforward_dim: width inside the feed-forward blocks.
+        encoder_layers: layers over the image.
+        decoder_layers: layers over the queries, each of which predicts.
+        positions: of a map's cells: `sine`, or `learned` for up to 50 rows and columns.
+        pre_norm: layer norms before attentions and feed-forward blocks, not after them.
+        dropout: rate in training, of attention weights, after each attention and in the
+            feed-forward blocks.
+    """
+
+    backbone: ResNetConfig = field(default_factory=ResNetConfig)
+    num_classes: int = 91
+    num_queries: int = 100
+    hidden_dim: int = 256
+    num_heads: int = 8
+    feedforward_dim: int = 2048
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    positions: str = "sine"
+    pre_norm: bool = False
+    dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        check(self, self._rules())
+
+    def _rules(self) -> Rules:
+        yield from common_rules(self)
+        yield "positions", self.positions in ("sine", "learned"), "'sine' or 'learned'"
+
+    @property
+    def layer(self) -> LayerShape:
+        """What its layers share."""
+        return LayerShape(
+            self.hidden_dim, self.num_heads, self.feedforward_dim, self.dropout, self.pre_norm
+        )
+
+    @property
+    def queries(self) -> str:
+        """The queries in words."""
+        return f"{self.num_queries} learned queries"
