@@ -1,12 +1,16 @@
-"""Convert a PyTorch checkpoint of Anchor DETR, or a pretrained ResNet.
+"""Convert a PyTorch checkpoint of a detector, or a pretrained ResNet.
 
     python convert_torch_weights.py AnchorDETR_r50_dc5.pth out/
     python convert_torch_weights.py AnchorDETR_r50_dc5.pth out/ --verify path/to/coco
+    python convert_torch_weights.py detr-r50-e632da11.pth out/ --nodilation
     python convert_torch_weights.py --backbone resnet50-0676ba61.pth backbone/
 
-Reads the layouts of the reference, of detrex and of torchvision, as .pth or .safetensors. PyTorch
-is not needed, and nothing in the file is run. `out/` can be given to every command as --checkpoint,
-and to `anchor_detr_jax.load`. --verify evaluates what was converted, and compares.
+Reads Anchor DETR, DETR, Conditional DETR and SMCA as their authors save them; the first three in
+detrex's layout, DETR in detr_pytorch's, DETR and Conditional DETR in Hugging Face's (the folder, or
+its model.safetensors); and ResNets of torchvision; as .pth, .pth.tar or .safetensors. Family and
+variant are told from the names of the tensors. PyTorch is not needed, and nothing in the file is
+run. `out/` can be given to every command as --checkpoint, and to `anchor_detr_jax.load`. --verify
+evaluates what was converted, and compares with the published AP or with --expected_ap.
 """
 
 import time
@@ -89,7 +93,8 @@ def _verify(stored: StoredDetector, coco: Path) -> None:
     print(f"{'':12}{'ours':>8}{'expected':>10}{'difference':>12}")
     ours = [100 * figure for figure in scores.stats]
     for name, mine, theirs in zip(_NAMES, ours, expected, strict=False):
-        print(f"{name:12}{mine:8.1f}{theirs:10.1f}{mine - theirs:+12.2f}")
+        if theirs is not None:
+            print(f"{name:12}{mine:8.1f}{theirs:10.1f}{mine - theirs:+12.2f}")
     gap = abs(round(ours[0], 1) - expected[0])
     if gap > _TOLERANCE + 1e-6:
         raise ValueError(

@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 from anchor_detr_jax.checkpoint import StoredDetector, load_folder
 from anchor_detr_jax.command import keep_compiled_programs
 from anchor_detr_jax.conversion.convert import read_torch_detector
+from anchor_detr_jax.conversion.hugging_face_folder import is_hugging_face_folder
 from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.run_folder import is_run, load_run
 
@@ -33,8 +34,9 @@ def load(
 
     Args:
         path: a folder that `convert_torch_weights.py` or `Detector.save` wrote, the folder of a
-            training run, or a `.pth` or `.safetensors` of the reference or of detrex; PyTorch is
-            not needed, and nothing in the file is run.
+            training run, a `.pth` or `.safetensors` of the authors of a family, detrex or
+            detr_pytorch, or a folder that Hugging Face's `save_pretrained` wrote; PyTorch is not
+            needed, and nothing in the file is run.
         dilation: for a `.pth` whose args do not say it: True for DC5, False for C5. If nothing
             says it: C5, with a warning.
         dtype: what is computed in, such as `jnp.bfloat16`; None: float32, at full precision.
@@ -68,7 +70,7 @@ def _stored(path: Path, dilation: bool | None, which: str) -> StoredDetector:
         return load_run(path, which)
     if which != "best":
         raise ValueError(f"{path} is no training run; leave which={which!r} away")
-    if path.is_dir():
+    if path.is_dir() and not is_hugging_face_folder(path):
         return load_folder(path.resolve())
     stored, _ = read_torch_detector(path, dilation=dilation)
     return stored

@@ -11,11 +11,7 @@ from write_pth import write_pth
 import anchor_detr_jax as ad
 from anchor_detr_jax.backbones.resnet import ResNetConfig
 from anchor_detr_jax.checkpoint import load_backbone_folder, save_folder
-from anchor_detr_jax.conversion.anchor_detr import (
-    anchor_detr_args,
-    anchor_detr_rules,
-    infer_anchor_detr,
-)
+from anchor_detr_jax.conversion.anchor_detr import ANCHOR_DETR
 from anchor_detr_jax.conversion.convert import read_torch_backbone, read_torch_detector
 from anchor_detr_jax.conversion.state_dict import (
     ConversionError,
@@ -32,7 +28,7 @@ from anchor_detr_jax.variable_names import flatten
 def tensors():
     """A small model's state dict in the official layout."""
     detector = make_detector()
-    return to_state_dict(anchor_detr_rules(NARROW), detector.variables)
+    return to_state_dict(ANCHOR_DETR.rules(NARROW), detector.variables)
 
 
 def convert(tmp_path, tensors, args=None, **options):
@@ -44,13 +40,13 @@ def convert(tmp_path, tensors, args=None, **options):
 def test_official_names_and_shapes_are_all_used():
     """Both ways, to the bit, and every variable is filled."""
     tensors = official_tensors("r50_c5")
-    config = infer_anchor_detr(tensors, {"dilation": False}, None)
+    config = ANCHOR_DETR.infer(tensors, {"dilation": False}, None)
     shapes = variable_shapes(config)
-    variables = to_variables(anchor_detr_rules(config), tensors, shapes)
+    variables = to_variables(ANCHOR_DETR.rules(config), tensors, shapes)
     assert jax.tree.structure(variables) == jax.tree.structure(shapes)
     sizes = {kind: sum(v.size for v in flatten(variables[kind]).values()) for kind in variables}
     assert sizes == {"params": 37_038_711, "frozen": 106_240}
-    back = to_state_dict(anchor_detr_rules(config), variables)
+    back = to_state_dict(ANCHOR_DETR.rules(config), variables)
     assert back.keys() == tensors.keys()
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(back[name], tensor, strict=True)
@@ -121,7 +117,9 @@ def test_all_faults_are_named_at_once(tmp_path, tensors):
 
 
 def test_another_model_is_refused(tmp_path):
-    with pytest.raises(TorchFileError, match=r"not those of an official Anchor DETR.*fc\.weight"):
+    with pytest.raises(
+        TorchFileError, match=r"none of AnchorDETR's transformer\.pattern.*with fc\.weight"
+    ):
         convert(tmp_path, {"fc.weight": np.zeros((2, 2), np.float32)})
 
 
@@ -134,7 +132,7 @@ def test_half_precision_becomes_float32(tmp_path, tensors):
 
 
 def test_a_table_that_misses_a_variable_is_a_fault(narrow):
-    rules = [r for r in anchor_detr_rules(NARROW) if r.flax != ("params/patterns",)]
+    rules = [r for r in ANCHOR_DETR.rules(NARROW) if r.flax != ("params/patterns",)]
     with pytest.raises(ConversionError, match="params/patterns"):
         to_state_dict(rules, narrow.variables)
 
@@ -193,16 +191,16 @@ VARIANTS = ["r50_c5", "r101_c5", "r50_3level", "r50_c5_grid", "r50_c5_mha"]
 def test_every_variant_is_known_from_its_tensors(variant, with_args):
     """And its table is a bijection; nothing is computed."""
     tensors = official_tensors(variant)
-    args = official_args(variant) if with_args else None
-    config = infer_anchor_detr(tensors, args, None if "3level" in variant or args else False)
+    args = official_args(variant) if with_args else {}
+    config = ANCHOR_DETR.infer(tensors, args, None if "3level" in variant or args else False)
     assert sum(config.backbone.blocks) == (33 if "r101" in variant else 16)
     assert (config.num_levels, config.level_layers) == ((3, 3) if "3level" in variant else (1, 0))
     assert config.backbone.dilation == ("3level" in variant)
     assert config.attention == ("multi_head" if "mha" in variant else "rcda")
     grid = "grid" in variant
     assert (config.anchors, config.num_anchors) == (("grid", 289) if grid else ("learned", 300))
-    variables = to_variables(anchor_detr_rules(config), tensors, variable_shapes(config))
-    back = to_state_dict(anchor_detr_rules(config), variables)
+    variables = to_variables(ANCHOR_DETR.rules(config), tensors, variable_shapes(config))
+    back = to_state_dict(ANCHOR_DETR.rules(config), variables)
     assert back.keys() == tensors.keys()
     assert all(np.array_equal(back[name], tensor) for name, tensor in tensors.items())
 
@@ -211,14 +209,14 @@ def test_args_of_our_own_say_the_same():
     """What `save_torch` writes into `args` leads back to the same configuration."""
     for variant in VARIANTS:
         tensors = official_tensors(variant)
-        config = infer_anchor_detr(tensors, official_args(variant), None)
-        assert infer_anchor_detr(tensors, anchor_detr_args(config), None) == config
+        config = ANCHOR_DETR.infer(tensors, official_args(variant), None)
+        assert ANCHOR_DETR.infer(tensors, ANCHOR_DETR.args(config), None) == config
 
 
 def test_levels_need_dilation():
     tensors = official_tensors("r50_3level")
     with pytest.raises(ValueError, match="3 levels, for which dilation=True"):
-        infer_anchor_detr(tensors, None, False)
+        ANCHOR_DETR.infer(tensors, {}, False)
 
 
 def test_detrex_layout(tmp_path, tensors):
@@ -285,4 +283,4 @@ def test_a_detector_is_no_backbone(tmp_path, tensors):
 def test_a_backbone_that_pytorch_does_not_have_is_refused():
     backbone = ResNetConfig((1, 1, 1, 1), 8, norm="group")
     with pytest.raises(ConversionError, match=r"norm='group'.*Detector\.save keeps it"):
-        anchor_detr_rules(AnchorDETRConfig(backbone=backbone))
+        ANCHOR_DETR.rules(AnchorDETRConfig(backbone=backbone))

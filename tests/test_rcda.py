@@ -9,7 +9,7 @@ import pytest
 from conftest import NARROW, golden
 from seeded_weights import seeded_array
 
-from anchor_detr_jax.conversion.anchor_detr import attention_rules
+from anchor_detr_jax.conversion.rules import attention_rules
 from anchor_detr_jax.conversion.state_dict import to_state_dict, to_variables
 from anchor_detr_jax.layers.rcda import RowColumnAttention, attend
 from anchor_detr_jax.layers.rcda_forms import attend_in_chunks, attend_whole
@@ -18,7 +18,8 @@ from anchor_detr_jax.training.config import train_config_from_dict
 from anchor_detr_jax.variable_names import flatten
 
 ATTENTION = RowColumnAttention(heads=8)
-RULES = attention_rules("attn", "attn", "rcda")
+BLOCKS = ("query_row", "query_column", "key_row", "key_column", "value")
+RULES = attention_rules("attn", "attn", BLOCKS)
 INPUTS = ("query_row", "query_col", "key_row", "key_col", "value")
 SHAPES = {
     "attn.in_proj_weight": (1280, 256),

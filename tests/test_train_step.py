@@ -8,7 +8,7 @@ import pytest
 from conftest import golden, official_tensors
 
 import anchor_detr_jax.models.anchor_detr.model as model_file
-from anchor_detr_jax.conversion.anchor_detr import anchor_detr_rules
+from anchor_detr_jax.conversion.anchor_detr import ANCHOR_DETR
 from anchor_detr_jax.conversion.state_dict import to_state_dict, to_variables
 from anchor_detr_jax.layers.padding import FeatureMap
 from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig
@@ -25,7 +25,7 @@ from anchor_detr_jax.variable_names import flatten, unflatten
 pytestmark = pytest.mark.slow  # R50-C5 is compiled, with its gradients
 
 OFFICIAL = AnchorDETRConfig()
-RULES = anchor_detr_rules(OFFICIAL)
+RULES = ANCHOR_DETR.rules(OFFICIAL)
 STEPS = 6
 
 

@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from anchor_detr_jax.checkpoint import StoredBackbone, StoredDetector
-from anchor_detr_jax.conversion.anchor_detr import (
-    anchor_detr_args,
-    anchor_detr_rules,
-    infer_anchor_detr,
-    official_names,
+from anchor_detr_jax.conversion.foreign.detrex import DETREX
+from anchor_detr_jax.conversion.foreign.hugging_face import HUGGING_FACE
+from anchor_detr_jax.conversion.hugging_face_folder import (
+    HuggingFaceFolder,
+    read_settings,
+    weights_in,
 )
+from anchor_detr_jax.conversion.layouts import Recognised, layout_of, recognised
 from anchor_detr_jax.conversion.resnet import infer_resnet, resnet_rules
 from anchor_detr_jax.conversion.safetensors_file import read_safetensors
-from anchor_detr_jax.conversion.state_dict import to_state_dict, to_variables
+from anchor_detr_jax.conversion.state_dict import ConversionError, to_state_dict, to_variables
+from anchor_detr_jax.conversion.surroundings import not_weights, without_surroundings
 from anchor_detr_jax.conversion.torch_file import TorchCheckpoint, TorchFileError, read_torch_file
 from anchor_detr_jax.conversion.torch_writer import write_torch_file
 from anchor_detr_jax.data.categories import Categories, coco_columns, numbered_columns
-from anchor_detr_jax.models.build import backbone_shapes, variable_shapes
+from anchor_detr_jax.models.build import ModelConfig, backbone_shapes, variable_shapes
 from anchor_detr_jax.variable_names import flatten
 
 __all__ = [
@@ -33,12 +34,6 @@ __all__ = [
     "write_torch_detector",
 ]
 
-_IGNORED = {
-    "total_ops": "left by a FLOP counter",
-    "total_params": "left by a FLOP counter",
-    "num_batches_tracked": "a counter of batch norms, which are frozen here",
-}
-"""Last parts of the names of tensors that are no weights, and why they are there."""
 _CLASSIFIER = {"fc.weight": "ImageNet's classifier", "fc.bias": "ImageNet's classifier"}
 
 
@@ -77,29 +72,29 @@ def read_torch_detector(
     """The detector in a checkpoint, and an account of its conversion.
 
     Args:
-        path: a `.pth` as the reference or detrex saves it, or its state dict as `.safetensors`.
+        path: a `.pth` as the family's authors save it, or another project that `foreign` knows;
+            or its state dict as `.safetensors`; or a folder of Hugging Face's `save_pretrained`.
         dilation: whether the model is a DC5, for files whose args do not say it.
 
     Raises:
         TorchFileError: if the file cannot be read, or holds another model; it names the file.
     """
     path = Path(path)
-    checkpoint = _read(path)
-    ignored = _ignored(checkpoint.tensors)
     try:
-        named = {n: t for n, t in checkpoint.tensors.items() if n not in ignored}
-        tensors, layout = official_names(named)
-        config = infer_anchor_detr(tensors, checkpoint.args, dilation)
-        variables = to_variables(anchor_detr_rules(config), tensors, variable_shapes(config))
+        path = weights_in(path) if path.is_dir() else path
+        checkpoint = _read(path)
+        tensors, ignored = without_surroundings(checkpoint.tensors)
+        found = recognised(tensors)
+        beside = read_settings(path.parent) if found.project == HUGGING_FACE.name else None
+        args = (checkpoint.args or {}) | (beside.args if beside else {}) | found.args
+        config, variables = _converted(found, args, dilation)
+        categories = _categories(config.num_classes, found.project, beside)
+    except TorchFileError:
+        raise
     except ValueError as error:
         raise TorchFileError(f"{path}: {error}") from None
-    detector = StoredDetector(
-        config=config,
-        variables=variables,
-        categories=_categories(config.num_classes, layout),
-        source=_source(path),
-    )
-    return detector, _report(layout, checkpoint, ignored, variables)
+    detector = StoredDetector(config, variables, categories, _source(path))
+    return detector, _report(found.project, checkpoint, ignored, variables)
 
 
 def read_torch_backbone(path: str | Path) -> tuple[StoredBackbone, ConversionReport]:
@@ -110,7 +105,7 @@ def read_torch_backbone(path: str | Path) -> tuple[StoredBackbone, ConversionRep
     """
     path = Path(path)
     checkpoint = _read(path)
-    ignored = _ignored(checkpoint.tensors) | {
+    ignored = not_weights(checkpoint.tensors) | {
         name: reason for name, reason in _CLASSIFIER.items() if name in checkpoint.tensors
     }
     try:
@@ -124,26 +119,46 @@ def read_torch_backbone(path: str | Path) -> tuple[StoredBackbone, ConversionRep
 
 
 def write_torch_detector(path: str | Path, detector: StoredDetector) -> None:
-    """Write a detector in the reference's own layout, which the reference loads.
+    """Write a detector in its family's official layout, which the authors' code loads.
 
     `args` say what the tensors do not, so that reading it again needs no option.
     """
-    tensors = to_state_dict(anchor_detr_rules(detector.config), detector.variables)
-    write_torch_file(path, tensors, anchor_detr_args(detector.config))
+    layout = layout_of(detector.config)
+    tensors = to_state_dict(layout.rules(detector.config), detector.variables)
+    write_torch_file(path, tensors, layout.args(detector.config))
+
+
+def _converted(
+    found: Recognised, args: Mapping[str, Any], dilation: bool | None
+) -> tuple[ModelConfig, dict[str, Any]]:
+    """Configuration and variables."""
+    layout = found.layout
+    try:
+        config = layout.infer(found.tensors, args, dilation)
+        template = variable_shapes(config)
+        return config, to_variables(layout.rules(config), found.tensors, template)
+    except KeyError as error:
+        reason = f"its tensors are not those of an official {layout.name}: there is no {error}"
+    except ConversionError as error:
+        reason = str(error)
+    own = f"(names of {layout.name}; the file has {found.project}'s) " if found.is_foreign else ""
+    raise ValueError(own + reason)
 
 
 def _read(path: Path) -> TorchCheckpoint:
     return read_safetensors(path) if path.suffix == ".safetensors" else read_torch_file(path)
 
 
-def _ignored(tensors: Mapping[str, np.ndarray]) -> dict[str, str]:
-    ends = {name: name.rpartition(".")[2] for name in tensors}
-    return {name: _IGNORED[end] for name, end in ends.items() if end in _IGNORED}
-
-
-def _categories(columns: int, layout: str) -> Categories:
+def _categories(columns: int, project: str, beside: HuggingFaceFolder | None) -> Categories:
     """Official models have a column for each id up to 90, detrex's one for each of the 80."""
-    known = coco_columns(gaps=layout != "detrex")
+    if beside and beside.categories:
+        if len(beside.categories) != columns:
+            raise ValueError(
+                f"config.json names {len(beside.categories)} categories, "
+                f"and the model's head has columns for {columns}"
+            )
+        return beside.categories
+    known = coco_columns(gaps=project != DETREX.name)
     return known if len(known) == columns else numbered_columns(columns)
 
 

@@ -16,7 +16,7 @@ from anchor_detr_jax.conversion.torch_zip import TorchZip
 
 __all__ = ["TorchCheckpoint", "TorchFileError", "read_torch_file"]
 
-_WRAPPERS = ("model", "state_dict")
+_WRAPPERS = ("model", "state_dict", "model_state_dict")
 """Where training scripts keep the state dict among other things."""
 
 
