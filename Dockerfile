@@ -16,7 +16,6 @@ COPY scripts/serve.py /service/serve.py
 # Compiled programs: a volume here makes the next start quick.
 RUN mkdir /cache && chown 10001:10001 /cache
 ENV PATH=/environment/bin:$PATH \
-    MALLOC_MMAP_THRESHOLD_=1000000 \
     PYTHONDONTWRITEBYTECODE=1 \
     XDG_CACHE_HOME=/cache
 USER 10001:10001

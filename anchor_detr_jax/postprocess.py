@@ -39,8 +39,8 @@ def best_detections(
     scores = log_probabilities(outputs)[-1] if outputs.no_object else outputs.logits[-1]
     scores = jnp.where(columns, scores[..., :classes], -jnp.inf)
     if outputs.no_object:
-        labels = scores.argmax(axis=-1)
-        best, query = jax.lax.top_k(scores.max(axis=-1), min(count, boxes.shape[1]))
+        scores, labels = (x[..., 0] for x in jax.lax.top_k(scores, 1))
+        best, query = jax.lax.top_k(scores, min(count, boxes.shape[1]))
         probability, label = jnp.exp(best), jnp.take_along_axis(labels, query, axis=1)
     else:
         best, index = jax.lax.top_k(scores.reshape(scores.shape[0], -1), count)

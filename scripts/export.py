@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from anchor_detr_jax.command import run_command
+from anchor_detr_jax.command.output_file import check_output_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,11 +65,11 @@ _TIME = flags.DEFINE_integer(
 
 def main(arguments: list[str]) -> None:
     """Export, and say how near to the model the file is."""
-    from anchor_detr_jax.export.exporting import check_output, export_detector
+    from anchor_detr_jax.export.exporting import export_detector
     from anchor_detr_jax.export.form import ExportForm, parsed_batch, parsed_sizes
 
     output = Path(_OUTPUT.value)
-    check_output(output)
+    check_output_file("output", output)
     sides = (_SHORT_SIDE.value, _LONG_SIDE.value)
     form = ExportForm(
         batch=parsed_batch(_BATCH.value),

@@ -1,4 +1,4 @@
-r"""Look inside a detector: anchor points, patterns, layers, and what the decoder looks at.
+r"""Look inside a detector: its queries, its layers, and what the decoder looks at.
 
     python scripts/visualize.py --checkpoint out/ --images a.jpg dir/ --output drawn/
     python scripts/visualize.py --checkpoint out/ --images a.jpg --output drawn/ \
@@ -6,11 +6,14 @@ r"""Look inside a detector: anchor points, patterns, layers, and what the decode
     python scripts/visualize.py --checkpoint out/ --output drawn/ \
         --what truth,scatter --data path/to/coco --split val2017 --count 200
 
---what, several with commas between: `anchors`: all points over the picture; `patterns`: what each
-pattern finds; `layers`: how the decoder's layers refine it; `attention`: the row attention, the
-column attention and their product for one detection, in one layer, and in small for all layers and
-heads; `scatter`: where and how large each pattern's boxes are, over all pictures; `truth`: the
-ground truth of --data beside what is found. All numbers count from 0, detections from the best.
+--what, several with commas between: `anchors`: all points over the picture that queries start from;
+`patterns`: what each pattern finds; `layers`: how the decoder's layers refine it; `attention`: the
+row attention, the column attention and their product for one detection, in one layer, and in small
+for all layers and heads; `gaussians`: what modulates the attention of SMCA's queries; `scatter`:
+where and how large the boxes are, over all pictures, of each pattern; `queries`: where each query's
+boxes are; `truth`: the ground truth of --data beside what is found. All numbers count from 0,
+detections from the best. What a family does not have (DETR's queries start from no points, and only
+Anchor DETR's have patterns) is not drawn.
 """
 
 import difflib
@@ -43,15 +46,20 @@ _IMAGES = flags.DEFINE_multi_string(
 _DATA = flags.DEFINE_string("data", None, "A data set, to take pictures from.")
 _SPLIT = flags.DEFINE_string("split", "val2017", "Which part of --data.")
 _COUNT = flags.DEFINE_integer("count", 20, "Most pictures of --data.", 1)
-_WHAT = flags.DEFINE_list("what", None, "What to draw. By default, all that is possible.")
-_DETECTION = flags.DEFINE_integer("detection", 0, "Whose attention; 0 is the best one.", 0)
+_WHAT = flags.DEFINE_list("what", None, "What to draw. By default, all that there is.")
+_DETECTION = flags.DEFINE_integer(
+    "detection", 0, "Whose attention and Gaussians; 0 is the best one.", 0
+)
 _LAYER = flags.DEFINE_integer("layer", -1, "Which layer's attention; -1: the last.")
 _HEAD = flags.DEFINE_string("head", "mean", "Which head's attention, or `mean`: of all heads.")
 _THRESHOLD = flags.DEFINE_float("threshold", 0.5, "Lowest score of a detection.", 0.0, 1.0)
 _SHORT_SIDE = flags.DEFINE_integer("short_side", 800, "Short side of the resized images.", 1)
 _LONG_SIDE = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
 
-_ALL = ("truth", "anchors", "patterns", "layers", "attention", "scatter")
+_ALL = (
+    *("truth", "anchors", "patterns", "layers", "attention", "gaussians"),
+    *("scatter", "queries"),
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,9 @@ class _Picture:
 def main(arguments: list[str]) -> None:
     """Observe each picture, draw its figures, and one of all of them."""
     import anchor_detr_jax as ad
-    from anchor_detr_jax.insight.scatter import pattern_boxes, scatter_figure
+    from anchor_detr_jax.insight.box_sets import collect_boxes
+    from anchor_detr_jax.insight.query_boxes import query_figure
+    from anchor_detr_jax.insight.scatter import scatter_figure
 
     what, output = _wanted(), Path(_OUTPUT.value)
     files = _named_files(arguments)
@@ -74,12 +84,15 @@ def main(arguments: list[str]) -> None:
     # Pillow's warning of a picture that may fill the memory: such a picture is one that failed.
     warnings.filterwarnings("error", message=".*decompression bomb")
     detector = ad.load(_CHECKPOINT.value)
+    what = _there(what, detector)
     head = _checked_numbers(detector) if "attention" in what else None
     pictures = _from_files(files) if files else _from_data(detector)
     errors: list[str] = []
-    boxes = pattern_boxes(_observed(detector, pictures, what, head, errors))
-    if "scatter" in what and (len(boxes.boxes) or (_WHAT.value and boxes.pictures)):
+    boxes = collect_boxes(_observed(detector, pictures, what, head, errors))
+    if boxes and "scatter" in what and (len(boxes.boxes) or _WHAT.value):
         _save(scatter_figure(boxes), output / "scatter.png")
+    if boxes and "queries" in what:
+        _save(query_figure(boxes), output / "queries.png")
     if errors:
         raise ValueError(f"{len(errors)} of {len(pictures)} pictures failed, as said above")
 
@@ -96,6 +109,26 @@ def _wanted() -> list[str]:
     if "truth" in asked and not _DATA.value:
         raise ValueError("--what truth needs --data, a data set with annotations")
     return [what for what in _ALL if what in asked]
+
+
+def _there(what: list[str], detector: "Detector") -> list[str]:
+    """What of it the detector's family has; refuses what was asked for by name and is not there."""
+    from anchor_detr_jax.insight.query_points import query_kind
+
+    kind = query_kind(detector.config)
+    missing = {
+        "anchors": "" if kind.points else "start from no points",
+        "patterns": "" if kind.patterns else "have no patterns",
+        "gaussians": "" if kind.gaussians else "have no Gaussians",
+    }
+    there = [one for one in what if not missing.get(one)]
+    for one in what:
+        if _WHAT.value and one not in there:
+            expected = ",".join(one for one in _ALL if not missing.get(one))
+            raise ValueError(
+                f"--what {one}: this detector's queries {missing[one]}; choose of {expected}"
+            )
+    return there
 
 
 def _named_files(arguments: list[str]) -> list[Path]:
@@ -180,6 +213,7 @@ def _figures(
     """What is wanted of one picture, each with what to call it."""
     from anchor_detr_jax.insight.anchors import anchor_figure
     from anchor_detr_jax.insight.attention import attention_figure, attention_grid_figure
+    from anchor_detr_jax.insight.gaussians import gaussian_figure
     from anchor_detr_jax.insight.patterns import layer_figure, pattern_figure
     from anchor_detr_jax.insight.truth import truth_figure
 
@@ -202,6 +236,8 @@ def _figures(
             )
             yield name, figure
             yield f"{name}_all", attention_grid_figure(seen, detection=number, level=level)
+    if "gaussians" in what:
+        yield f"gaussians_{_DETECTION.value}", gaussian_figure(seen, detection=_DETECTION.value)
 
 
 def _save(figure: "Figure", path: Path) -> None:

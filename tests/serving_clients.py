@@ -72,7 +72,7 @@ class ServeProcess:
         programs = os.environ["ANCHOR_DETR_JAX_TEST_PROGRAMS"]  # conftest.py
         environment = {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": programs}
         environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
-        environment["MALLOC_MMAP_THRESHOLD_"] = "1000000"  # docs/serving.md
+        environment["MALLOC_MMAP_THRESHOLD_"] = "1000000"  # memory shows what is not freed
         command = [sys.executable, "scripts/serve.py", f"--checkpoint={checkpoint}", "--port=0"]
         with self.log.open("w") as file:
             self.process = subprocess.Popen(

@@ -26,10 +26,11 @@ from anchor_detr_jax.benchmark.tasks import (
     Task,
     made_images,
     made_targets,
+    made_variables,
     median_ratio,
 )
 from anchor_detr_jax.benchmark.timing import is_out_of_memory, timed_in_turn
-from anchor_detr_jax.models.build import init_variables, make_model
+from anchor_detr_jax.models.build import make_model
 from anchor_detr_jax.training.config import (
     EvaluationConfig,
     TrainConfig,
@@ -176,14 +177,13 @@ def test_parts_are_those_of_the_whole():
 
 
 def test_detection_is_the_models_own():
-    """Folded, compiled and fed from the host, it finds what the model as it is trained finds."""
+    """Prepared, compiled and fed from the host, it finds what the model as it is trained finds."""
     task = dataclasses.replace(TASK, hw=(64, 64))
     images = made_images(task)
     program = load_detection(task)()
     found = program.run(images)
-    variables = init_variables(make_model(NARROW), jax.random.key(0))
-    outputs = jax.jit(make_model(NARROW).apply)(variables, images)
-    wanted = ranked(outputs, images)
+    outputs = jax.jit(make_model(NARROW).apply)(made_variables(NARROW), images)
+    wanted = ranked(outputs, images, NARROW)
     np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-5)
     assert isinstance(found.boxes, np.ndarray)
     assert program.compile_s > 0

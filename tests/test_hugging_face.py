@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import re
 
 import jax
 import numpy as np
@@ -37,6 +38,16 @@ SMALL = {
 NARROW_BACKBONE = {"embedding_size": 8, "hidden_sizes": [32, 64, 128, 256], "depths": [1, 1, 1, 1]}
 NO_TIMM = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
 
+GAINS = [
+    (r"backbone", math.sqrt(2.0)),
+    (r"(k_?pos|q_?pos_?sine)_proj", 4.0),
+    (r"\.(\w\w_)?[qk]\w*_proj", 2.5),  # attention is sharp
+    (r"self_attn\.(o|out)_proj", 0.35),  # or queries average to one
+    (r"encoder_attn\.(o|out)_proj", 1.5),
+    (r"(ref_point_head|query_scale)\.layers\.1|class_labels", 2.5),
+]
+"""Standard deviations of matrices, times the root of their width."""
+
 
 def own_backbone(**shape):
     return NO_TIMM | {
@@ -64,7 +75,9 @@ def made(family, **settings):
             elif "position_embedding" in name:
                 tensor.copy_(drawn)
             else:
-                gain = 2.0 if tensor.ndim == 2 else math.sqrt(2.0)
+                if "input_proj" in name:  # blind to the mean of C5, which is alike everywhere
+                    drawn -= drawn.mean(1, keepdim=True)
+                gain = next((gain for part, gain in GAINS if re.search(part, name)), 1.0)
                 tensor.copy_(gain * drawn / math.sqrt(tensor[0].numel()))
     return model
 

@@ -55,12 +55,25 @@ def test_what_is_run_gives_what_was_trained(options, in_parts, monkeypatch):
     model = make_model(config)
     expected = outputs_of(model, variables, images)
     before = jax.tree.map(np.array, variables)
-    prepared = inference_variables(model, variables)
-    found = outputs_of(inference_model(model, in_parts=in_parts), prepared, images)
+    run = inference_model(model, in_parts=in_parts)
+    prepared = inference_variables(run, variables)
+    found = outputs_of(run, prepared, images)
     np.testing.assert_allclose(found.logits, expected.logits, atol=2e-5)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=5e-6)
     jax.tree.map(np.testing.assert_array_equal, variables, before)
-    assert "frozen" not in prepared
+    assert run.folded is not in_parts
+    assert ("frozen" in prepared) is in_parts
+
+
+def test_what_is_not_folded_is_not_copied():
+    model = make_model(NARROW)
+    variables = jax.tree.map(jnp.asarray, random_variables(NARROW, seed=1))
+    in_parts = inference_variables(inference_model(model, in_parts=True), variables)
+    folded = inference_variables(inference_model(model, in_parts=False), variables)
+    for name, part in variables["params"].items():
+        for leaf, kept in zip(*map(jax.tree.leaves, (part, in_parts["params"][name])), strict=True):
+            assert kept is leaf
+        assert (folded["params"][name] is part) is (name != "backbone")
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,12 @@ from PIL import Image
 import anchor_detr_jax as ad
 from anchor_detr_jax.insight.anchors import anchor_figure
 from anchor_detr_jax.insight.attention import attention_figure, attention_grid_figure
+from anchor_detr_jax.insight.box_sets import BoxSet, collect_boxes
 from anchor_detr_jax.insight.observation import observe
 from anchor_detr_jax.insight.patterns import layer_figure, pattern_figure
-from anchor_detr_jax.insight.scatter import PatternBoxes, pattern_boxes, scatter_figure
+from anchor_detr_jax.insight.query_boxes import query_figure
+from anchor_detr_jax.insight.query_points import QueryKind
+from anchor_detr_jax.insight.scatter import scatter_figure
 from anchor_detr_jax.insight.truth import truth_figure
 from anchor_detr_jax.visualize import draw_beside
 
@@ -47,9 +50,9 @@ def test_what_is_observed_is_what_predict_finds(narrow, pictures, seen):
 
 def test_whose_detections_they_are(narrow, seen):
     points = np.asarray(narrow.variables["params"]["anchor_points"])
-    np.testing.assert_array_equal(seen.anchors, points)
-    assert seen.num_patterns == 2
-    np.testing.assert_array_equal(seen.pattern * len(points) + seen.anchor, seen.query)
+    np.testing.assert_array_equal(seen.points, points)
+    assert seen.kind.patterns == 2
+    np.testing.assert_array_equal(seen.pattern * len(points) + seen.point, seen.query)
     assert set(seen.pattern) == {0, 1}
     np.testing.assert_allclose(seen.boxes_in_pixels(-1), seen.found.boxes, atol=1e-4)
     scores = seen.scores[-1, seen.query, seen.column]
@@ -59,12 +62,12 @@ def test_whose_detections_they_are(narrow, seen):
 def test_all_anchor_points_are_drawn(seen):
     (axes,) = anchor_figure(seen).axes
     offsets = axes.collections[0].get_offsets()
-    np.testing.assert_allclose(offsets, seen.anchors * (333, 250), rtol=1e-5)
+    np.testing.assert_allclose(offsets, seen.points * (333, 250), rtol=1e-5)
     assert axes.get_title("left").startswith("7 learned anchor points, 2 patterns each; ")
     # From each point that found something, a line to the middle of its box.
     lines = {tuple(np.round(line.get_xydata().ravel(), 2)) for line in axes.lines}
     for i, box in enumerate(seen.found.boxes):
-        ends = [*(seen.anchors[seen.anchor[i]] * (333, 250)), *(box[:2] + box[2:]) / 2]
+        ends = [*(seen.points[seen.point[i]] * (333, 250)), *(box[:2] + box[2:]) / 2]
         assert np.abs(np.array(list(lines)) - ends).max(axis=1).min() < 0.02
 
 
@@ -73,7 +76,7 @@ def test_anchor_points_on_a_grid(pictures):
     config = dataclasses.replace(NARROW, anchors="grid", num_anchors=9)
     seen = observe(make_detector(config), pictures["image2"], threshold=0.0, **SIDES)
     thirds = np.array([1, 3, 5]) / 6
-    np.testing.assert_allclose(np.unique(seen.anchors[:, 0]), thirds, atol=1e-6)
+    np.testing.assert_allclose(np.unique(seen.points[:, 0]), thirds, atol=1e-6)
     title = anchor_figure(seen).axes[0].get_title("left")
     assert title.startswith("9 anchor points on a grid, 2 patterns each")
 
@@ -167,12 +170,12 @@ def test_nothing_found(blind, seen):
             figure(blind)
     assert len(anchor_figure(blind).axes) == 1
     with pytest.raises(ValueError, match="nothing was found in 2 pictures"):
-        scatter_figure(pattern_boxes([blind, blind]))
+        scatter_figure(collect_boxes([blind, blind]))
 
 
 def test_boxes_of_a_set_by_pattern(seen, blind):
-    boxes = pattern_boxes(iter([seen, blind, seen]))
-    assert (len(boxes.boxes), boxes.num_patterns, boxes.pictures) == (24, 2, 3)
+    boxes = collect_boxes(iter([seen, blind, seen]))
+    assert (len(boxes.boxes), boxes.kind.patterns, boxes.pictures) == (24, 2, 3)
     figure = scatter_figure(boxes)
     assert figure.get_suptitle() == "24 boxes in 3 pictures, by the pattern that found them"
     for pattern in (0, 1):
@@ -193,7 +196,13 @@ def test_boxes_of_a_set_by_pattern(seen, blind):
 
 
 def test_a_pattern_without_boxes():
-    found = PatternBoxes(np.full((3, 4), 0.5, np.float32), np.zeros(3, int), 3, 1)
+    found = BoxSet(
+        boxes=np.full((3, 4), 0.5, np.float32),
+        query=np.zeros(3, int),
+        all_boxes=np.full((1, 6, 4), 0.5, np.float32),
+        points=np.full((2, 2), 0.5, np.float32),
+        kind=QueryKind("anchor points", patterns=3),
+    )
     figure = scatter_figure(found)
     titles = [axes.get_title("left") for axes in figure.axes[:3]]
     assert titles == ["pattern 0: 3 boxes", "pattern 1: 0 boxes", "pattern 2: 0 boxes"]
@@ -225,7 +234,8 @@ def test_no_words_are_cut_off_or_lie_on_others(seen, size):
         layer_figure(other),
         attention_figure(other),
         attention_grid_figure(other),
-        scatter_figure(pattern_boxes([other])),
+        scatter_figure(collect_boxes([other])),
+        query_figure(collect_boxes([other])),
         truth_figure(other, other.found),
     ):
         canvas = figure.canvas

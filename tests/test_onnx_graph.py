@@ -67,6 +67,28 @@ def pooled(x):
     return jax.lax.reduce_window(padded, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
 
 
+def pooled_in_pairs(x, axes=(1, 2)):
+    """What `pooled` does, of even sizes."""
+    x = jax.nn.relu(convolved(x))
+    for axis in axes:
+        first, second = jnp.unstack(
+            x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]), axis=axis + 1
+        )
+        before = jax.lax.slice_in_dim(second, 0, second.shape[axis] - 1, axis=axis)
+        before = jnp.pad(before, [(int(i == axis), 0) for i in range(4)])
+        x = jnp.maximum(jnp.maximum(first, second), before)
+    return x
+
+
+def nearly_pooled(x):
+    """Of a pair, its first is taken twice; and the pair after it."""
+    first, second = jnp.unstack(x.reshape(2, 4, 2, 6, 4), axis=2)
+    before = jnp.pad(first[:, :-1], ((0, 0), (1, 0), (0, 0), (0, 0)))
+    after = jnp.pad(second[:, 1:], ((0, 0), (0, 1), (0, 0), (0, 0)))
+    two = jnp.maximum(first, second)
+    return jnp.maximum(two, before), jnp.maximum(two, after)
+
+
 def pointwise(x):
     y = jax.nn.relu(convolved(x))
     seen = jax.lax.slice(y, (0, 0, 0, 0), y.shape, (1, 2, 2, 1))
@@ -81,6 +103,10 @@ CASES = {
     "convolutions, of one pixel": (pointwise, MAP),
     "residual": (lambda x: x + jnp.maximum(jnp.sin(x), -x), MAP),
     "max pool": (pooled, MAP),
+    "max pool, in pairs": (pooled_in_pairs, MAP),
+    "max pool, in pairs of columns": (lambda x: pooled_in_pairs(x, [2]), MAP),
+    "max pool, columns first": (lambda x: pooled_in_pairs(x, [2, 1]), MAP),
+    "maxima of other pairs": (nearly_pooled, (2, 8, 6, 4)),
     "layer norm": (norm, (2, 3, 6)),
     "softmax": (lambda x: jax.nn.softmax(jnp.where(x > 0, x, -jnp.inf), axis=1), (2, 40, 3)),
     "product, several sums": (lambda x: jnp.einsum("bhwc,dhwc->bd", x, x), MAP),
@@ -150,6 +176,8 @@ def test_graphs_are_clean():
     ends = ["Transpose", "Identity"]
     assert operators(lambda x: convolved(x) + MATRIX[0], MAP) == ["Transpose", "Conv", *ends]
     assert operators(pointwise, MAP) == ["Transpose", "Conv", "Relu", "Conv", *ends]
+    in_pairs = operators(pooled_in_pairs, MAP)
+    assert in_pairs == ["Transpose", "Conv", "Relu", "Pad", "MaxPool", *ends]
     two = lambda x: convolved(jax.nn.relu(convolved(x))[..., :4])  # noqa: E731
     assert operators(two, MAP) == ["Transpose", "Conv", "Relu", "Slice", "Conv", *ends]
 

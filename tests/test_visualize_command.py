@@ -30,7 +30,7 @@ def test_everything_of_a_data_set(checkpoint, tmp_path):
     done = visualize(checkpoint, tmp_path / "drawn", *data)
     kinds = ["truth", "anchors", "patterns", "layers"]
     kinds += [f"attention_0_C{level}{suffix}" for level in (3, 4, 5) for suffix in ("", "_all")]
-    expected = {f"000000005001_{kind}.png" for kind in kinds} | {"scatter.png"}
+    expected = {f"000000005001_{kind}.png" for kind in kinds} | {"scatter.png", "queries.png"}
     assert {path.name for path in (tmp_path / "drawn").iterdir()} == expected
     assert "000000005001: 0 kind " in done.stdout
     with Image.open(tmp_path / "drawn/000000005001_truth.png") as picture:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from anchor_detr_jax.backbones.resnet import ResNetConfig
+from anchor_detr_jax.benchmark.transformer_flops import MapShape, count_transformer
 from anchor_detr_jax.models.build import ModelConfig
 
 __all__ = ["MultiplyAdds", "count_detection", "count_training_step"]
@@ -50,21 +51,19 @@ def count_training_step(config: ModelConfig, hw: tuple[int, int]) -> int:
 
 def _count(config: ModelConfig, hw: tuple[int, int], *, predicting_layers: int) -> MultiplyAdds:
     stages, maps = _stages(config.backbone, hw)
-    height, width, _ = maps[-1]
-    queries, dim = config.num_queries, config.hidden_dim
-    head = dim * config.num_classes + 2 * dim * dim + 4 * dim
+    counted = count_transformer(config, maps)
+    dim = config.hidden_dim
+    head = dim * counted.columns + 2 * dim * dim + 4 * dim
     return MultiplyAdds(
         backbone=sum(stages),
-        encoder=_encoder(config, maps),
-        decoder=_decoder(config, height, width),
-        heads=predicting_layers * queries * head,
+        encoder=counted.encoder,
+        decoder=counted.decoder,
+        heads=predicting_layers * config.num_queries * head,
     )
 
 
-def _stages(
-    config: ResNetConfig, hw: tuple[int, int]
-) -> tuple[list[int], list[tuple[int, int, int]]]:
-    """Multiply-adds of the stem and of each stage; height, width, channels of each stage's map."""
+def _stages(config: ResNetConfig, hw: tuple[int, int]) -> tuple[list[int], list[MapShape]]:
+    """Multiply-adds of the stem and of each stage, and the stages' maps."""
     height, width = (_halved(side) if config.stem_stride > 1 else side for side in hw)
     counts, maps = [height * width * 7 * 7 * 3 * config.width], []
     if config.stem_stride == 4:
@@ -82,7 +81,7 @@ def _stages(
             one, channels = _block(config, channels, inner, before, height * width, halves)
             count += one
         counts.append(count)
-        maps.append((height, width, channels))
+        maps.append(MapShape(height, width, channels))
     return counts, maps
 
 
@@ -99,53 +98,6 @@ def _block(
     if channels != given or halves:
         count += after * channels * given  # the projected shortcut
     return count, given
-
-
-def _encoder(config: ModelConfig, maps: list[tuple[int, int, int]]) -> int:
-    height, width, _ = maps[-1]
-    cells, dim, levels = height * width, config.hidden_dim, config.num_levels
-    count = levels * _places(config, cells, width + height)
-    for i, (_, _, channels) in enumerate(maps[-levels:]):
-        size = 9 if levels == 3 and i == 0 else 1  # C3 is halved by a kernel of 3x3
-        count += cells * size * channels * dim
-    layer = _over_maps(config, cells, height, width) + _feed_forward(config, cells)
-    among_levels = cells * levels * (4 * dim * dim + 2 * levels * dim)
-    level_layer = among_levels + _feed_forward(config, cells * levels)
-    return count + levels * config.encoder_layers * layer + config.level_layers * level_layer
-
-
-def _decoder(config: ModelConfig, height: int, width: int) -> int:
-    queries, dim, levels = config.num_queries, config.hidden_dim, config.num_levels
-    places = 2 * dim * dim * queries  # of both coordinates, for the self-attention
-    if config.attention == "rcda":
-        places += 2 * 2 * dim * dim * queries
-    self_attention = 4 * queries * dim * dim + 2 * queries * queries * dim
-    layer = self_attention + _over_maps(config, queries, height, width, maps=levels)
-    if levels > 1:
-        layer += queries * levels * dim * dim
-    return places + config.decoder_layers * (layer + _feed_forward(config, queries))
-
-
-def _places(config: ModelConfig, cells: int, sides: int) -> int:
-    """The two layers that embed positions of a map's columns and rows, or of its cells."""
-    return 2 * config.hidden_dim**2 * (sides if config.attention == "rcda" else cells)
-
-
-def _over_maps(config: ModelConfig, queries: int, height: int, width: int, maps: int = 1) -> int:
-    """Attention of some queries over maps, its projections included."""
-    dim, cells = config.hidden_dim, height * width
-    square = dim * dim
-    if config.attention == "multi_head":
-        over_one = (queries + 2 * cells) * square + 2 * queries * cells * dim
-        return queries * square + maps * over_one
-    scores = queries * (height + width) * dim
-    mixing = queries * (cells + min(height, width)) * dim
-    over_one = (queries + cells + height + width) * square + scores + mixing
-    return 2 * queries * square + maps * over_one
-
-
-def _feed_forward(config: ModelConfig, places: int) -> int:
-    return 2 * places * config.hidden_dim * config.feedforward_dim
 
 
 def _halved(side: int) -> int:

@@ -1,7 +1,9 @@
 """How much memory a program takes: measured in a process of its own, for both sides alike.
 
-On the CPU it is the peak of the resident size, after warm-up, less what stood after loading; on
-other devices the peak that the allocator has seen. Programs come from JAX's compilation cache.
+On the CPU it is the peak of the resident size, after warm-up, less what stood after loading when
+all that was freed by then had been given back to the system: else as much of what a run needs would
+be found there, unseen. On other devices it is the peak that the allocator has seen. Programs come
+from JAX's compilation cache.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import jax
 from anchor_detr_jax.benchmark.opponents import Opponent
 from anchor_detr_jax.benchmark.ours import load_detection, load_step
 from anchor_detr_jax.benchmark.tasks import Program, Task, made_images
+from anchor_detr_jax.host_memory import give_back_freed_memory
 from anchor_detr_jax.training.config import train_config_from_dict, train_config_to_dict
 
 __all__ = ["load_program", "measured_here", "memory_alone"]
@@ -64,6 +67,7 @@ def measured_here(what: str, task: Task, opponent: Opponent | None) -> int | Non
     meter = _Resident() if jax.default_backend() == "cpu" else _Allocated(opponent is not None)
     if not meter.works():
         return None
+    give_back_freed_memory()
     before = meter.now()
     program = loaded()
     arguments = (made_images(task),) if what == "detection" else ()

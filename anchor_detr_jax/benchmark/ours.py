@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from anchor_detr_jax.benchmark.tasks import Program, Task, made_images, made_targets
-from anchor_detr_jax.models.build import Model, ModelConfig, init_variables, make_model
-from anchor_detr_jax.models.inference import inference_model, inference_variables
+from anchor_detr_jax.benchmark.tasks import (
+    Program,
+    Task,
+    made_images,
+    made_targets,
+    made_variables,
+)
+from anchor_detr_jax.host_memory import give_back_freed_memory
+from anchor_detr_jax.models.build import Model, ModelConfig, make_model
+from anchor_detr_jax.models.inference import infer, inference_model, inference_variables
 from anchor_detr_jax.postprocess import best_detections
+from anchor_detr_jax.programs import detect
 from anchor_detr_jax.structures import Images, Outputs, RankedDetections
-from anchor_detr_jax.training.compiled import Compilation, CompiledSteps, state_shapes
+from anchor_detr_jax.training.compiled import (
+    Compilation,
+    CompiledSteps,
+    planned_memory,
+    state_shapes,
+)
 from anchor_detr_jax.training.optimizer import make_optimizer, make_schedules, parameter_groups
 from anchor_detr_jax.training.sharding import make_placement
 from anchor_detr_jax.training.state import TrainState, start_state
@@ -39,13 +52,16 @@ class Inference(NamedTuple):
 
     @classmethod
     def load(cls, task: Task) -> Inference:
-        """With weights as training starts."""
+        """With the trained model's variables, as `Detector` holds them."""
         dtype = jnp.bfloat16 if task.precision == "bfloat16" else None
         model = make_model(task.config.model, dtype, rcda_impl=task.config.rcda_impl)
-        variables = inference_variables(model, jax.device_put(_variables(task.config.model)))
         products = "tensorfloat32" if task.precision == "tensorfloat32" else "float32"
-        in_parts = jax.default_backend() == "cpu"  # as `DetectionPrograms` has it
-        return cls(inference_model(model, in_parts=in_parts), variables, products)
+        variables = jax.device_put(made_variables(task.config.model))
+        return cls(inference_model(model), variables, products)
+
+    def prepared(self) -> Inference:
+        """With the variables that the model runs with."""
+        return self._replace(variables=inference_variables(self.model, self.variables))
 
     def apply(self, variables: Any, *arguments: Any, **how: Any) -> Any:
         """The module's `apply`, in this precision."""
@@ -63,10 +79,10 @@ class Training(NamedTuple):
 
     @classmethod
     def load(cls, task: Task) -> Training:
-        """With weights as training starts, and the configuration's recipe."""
+        """With the configuration's recipe."""
         config = task.config
         model, settings = step_settings(config, config.model)
-        variables = _variables(config.model)
+        variables = made_variables(config.model)
         groups = parameter_groups(flatten(variables["params"]), config.optimizer)
         schedules = make_schedules(config.optimizer, config.schedule, steps_per_epoch=1000)
         optimizer = make_optimizer(config.optimizer, schedules, groups)
@@ -74,21 +90,28 @@ class Training(NamedTuple):
 
 
 def load_detection(task: Task) -> Callable[[], Program]:
-    """A model that detects, on one device; called, it is compiled."""
+    """A model that detects, on one device; called, it is prepared and compiled."""
     inference = Inference.load(task)
-    # As a list, of which a compiled program needs to know nothing.
-    variables, structure = jax.tree.flatten(inference.variables)
-
-    def detect(variables: list[Any], images: Images) -> RankedDetections:
-        whole = jax.tree.unflatten(structure, variables)
-        return ranked(inference.apply(whole, images, last_layer_only=True), images)
+    columns, count = _columns_and_count(task.config.model)
 
     def compiled() -> Program:
+        model, prepared, precision = inference.prepared()
+        # As a list, of which a compiled program needs to know nothing.
+        variables, structure = jax.tree.flatten(prepared)
+
+        @jax.jit
+        def found(variables: list[Any], images: Images) -> RankedDetections:
+            whole, hw = jax.tree.unflatten(structure, variables), jnp.asarray(images.valid_hw)
+            forward = partial(infer, model, precision=precision)
+            return detect(forward, whole, images, hw, columns, count=count)
+
         on_host = made_images(task)
-        lowered = jax.jit(detect).lower(variables, on_host)
+        lowered = found.lower(variables, on_host)
         started = time.perf_counter()
         program = lowered.compile()
         seconds = time.perf_counter() - started
+        del lowered
+        give_back_freed_memory()  # as `DetectionPrograms` does
         on_device = jax.device_put(on_host)
 
         def repeat(times: int) -> None:
@@ -98,8 +121,8 @@ def load_detection(task: Task) -> Callable[[], Program]:
             run=lambda images: jax.device_get(program(variables, images)),
             on_device=repeat,
             compile_s=seconds,
-            count=lambda: _multiply_adds(lowered),
-            planned_bytes=_planned_bytes(program),
+            count=lambda: _multiply_adds(found.lower(variables, on_host)),
+            planned_bytes=planned_memory(program),
         )
 
     return compiled
@@ -133,17 +156,16 @@ def load_step(task: Task) -> Callable[[], Program]:
     return compiled
 
 
-def ranked(outputs: Outputs, images: Images) -> RankedDetections:
+def ranked(outputs: Outputs, images: Images, config: ModelConfig) -> RankedDetections:
     """The best detections of a batch, of all classes, in pixels of its own images."""
-    _, _, queries, classes = outputs.logits.shape
-    everything = jnp.ones(classes, bool)
-    count = min(_COUNT, queries * classes)
-    return best_detections(outputs, jnp.asarray(images.valid_hw), everything, count=count)
+    columns, count = _columns_and_count(config)
+    return best_detections(outputs, jnp.asarray(images.valid_hw), columns, count=count)
 
 
-@functools.cache
-def _variables(config: ModelConfig) -> Mapping[str, Any]:
-    return jax.device_get(init_variables(make_model(config), jax.random.key(0)))
+def _columns_and_count(config: ModelConfig) -> tuple[jax.Array, int]:
+    """All classes, and how many detections there are to find."""
+    columns = jnp.ones(config.num_classes, bool)
+    return columns, min(_COUNT, config.num_queries * config.num_classes)
 
 
 def _multiply_adds(lowered: Any) -> float | None:
@@ -154,11 +176,3 @@ def _multiply_adds(lowered: Any) -> float | None:
     """
     cost = lowered.cost_analysis()
     return cost["flops"] / 2 if cost and "flops" in cost else None
-
-
-def _planned_bytes(program: Any) -> int | None:
-    try:
-        plan = program.memory_analysis()
-    except (NotImplementedError, RuntimeError):
-        return None
-    return plan and int(plan.argument_size_in_bytes + plan.temp_size_in_bytes)

@@ -25,7 +25,7 @@ def detection_parts(task: Task, runs: int) -> dict[str, list[float]]:
 
     The encoder is what backbone and encoder take together, less what the backbone takes.
     """
-    inference, images = Inference.load(task), jax.device_put(made_images(task))
+    inference, images = Inference.load(task).prepared(), jax.device_put(made_images(task))
     variables = inference.variables
 
     def applied(method: str | Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +37,7 @@ def detection_parts(task: Task, runs: int) -> dict[str, list[float]]:
     @jax.jit
     def heads(variables: Any, hidden: Any) -> Any:
         outputs = inference.apply(variables, hidden[-1:], method="predict_boxes")
-        return ranked(outputs, images)
+        return ranked(outputs, images, task.config.model)
 
     only_backbone, encode, decode = applied(backbone), applied("encode"), applied("decode")
     memory, places = encode(variables, images)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import numpy as np
 
+from anchor_detr_jax.models.build import ModelConfig, variable_shapes
 from anchor_detr_jax.structures import Images, Targets
 from anchor_detr_jax.training.config import TrainConfig
 
@@ -19,6 +21,7 @@ __all__ = [
     "Task",
     "made_images",
     "made_targets",
+    "made_variables",
     "median_ratio",
 ]
 
@@ -150,3 +153,25 @@ def made_targets(task: Task) -> Targets:
         rng.integers(0, task.config.model.num_classes, shape).astype(np.int32),
         np.full(task.batch_size, task.targets, np.int32),
     )
+
+
+def made_variables(config: ModelConfig) -> dict[str, Any]:
+    """Variables about as training starts with; host arrays.
+
+    By numpy: a compiled program would leave freed memory behind, in which what is measured next
+    would find room unseen.
+    """
+    rng = np.random.default_rng(2)
+
+    def made(path: Sequence[Any], leaf: Any) -> np.ndarray:
+        name = path[-1].key
+        if name in ("scale", "var"):
+            return np.ones(leaf.shape, leaf.dtype)
+        if name in ("bias", "mean"):
+            return np.zeros(leaf.shape, leaf.dtype)
+        if name != "kernel":  # points among them, which lie between 0 and 1
+            return rng.random(leaf.shape, leaf.dtype)
+        deviation = np.prod(leaf.shape[:-1]) ** -0.5
+        return rng.standard_normal(leaf.shape, leaf.dtype) * leaf.dtype.type(deviation)
+
+    return jax.tree_util.tree_map_with_path(made, variable_shapes(config))

@@ -32,7 +32,10 @@ class Description:
         form: what goes in and comes out.
         inputs: each input's name, element type and shape.
         outputs: the outputs' names.
-        categories: what each column of the logits, and so each label, stands for.
+        categories: what each column of the logits, and so each label, stands for; columns beyond
+            stand for nothing that can be found.
+        no_object: whether a softmax over all columns makes probabilities, and the last one is "no
+            object"; else a sigmoid of each does.
         mean: what normalising subtracts from pixels in [0, 1],
         std: and then divides by.
         precision: what is computed in.
@@ -49,6 +52,7 @@ class Description:
     inputs: dict[str, dict[str, Any]]
     outputs: list[str]
     categories: Categories
+    no_object: bool
     mean: tuple[float, ...]
     std: tuple[float, ...]
     precision: str
@@ -105,6 +109,7 @@ def described(
         },
         outputs=list(outputs),
         categories=detector.categories,
+        no_object=detector.config.no_object,
         mean=IMAGENET_MEAN,
         std=IMAGENET_STD,
         precision=np.dtype(getattr(detector.model, "dtype", None) or np.float32).name,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
+from scipy.special import expit, log_softmax
 
 from anchor_detr_jax.data.batching import pad_images
 from anchor_detr_jax.data.buckets import smallest_bucket
@@ -117,13 +118,18 @@ def _best(
 ) -> RankedDetections:
     """`postprocess.best_detections` of one image, in numpy."""
     used = description.categories.in_use
-    top_k = min(description.form.top_k, len(logits) * int(used.sum()))
-    flat = np.where(used, logits, -np.inf).ravel()
-    best = np.argsort(-flat, kind="stable")[:top_k]
-    queries, labels = np.divmod(best, logits.shape[1])
+    scores = log_softmax(logits, axis=1) if description.no_object else logits
+    scores = np.where(used, scores[:, : len(used)], -np.inf)
+    if description.no_object:  # each query names its best class alone
+        scores[np.arange(len(used)) != scores.argmax(axis=1)[:, None]] = -np.inf
+    flat = scores.ravel()
+    best = np.argsort(-flat, kind="stable")[: min(description.form.top_k, np.isfinite(flat).sum())]
+    queries, labels = np.divmod(best, len(used))
     centre, size = boxes_cxcywh[queries, :2], boxes_cxcywh[queries, 2:]
     corners = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
     scale = np.tile(original_hw[::-1], 2).astype(np.float32)
     return RankedDetections(
-        boxes=corners * scale, scores=1 / (1 + np.exp(-flat[best])), labels=labels
+        boxes=corners * scale,
+        scores=np.exp(flat[best]) if description.no_object else expit(flat[best]),
+        labels=labels,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ from jax import export
 from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.export.form import ExportForm
 from anchor_detr_jax.layers.padding import FeatureMap
-from anchor_detr_jax.models.inference import inference_model, inference_variables
+from anchor_detr_jax.models.inference import infer, inference_model, inference_variables
 from anchor_detr_jax.postprocess import best_detections
-from anchor_detr_jax.structures import Images, Outputs
+from anchor_detr_jax.structures import Images
 
 __all__ = ["DetectorProgram", "detector_program", "input_shapes"]
 
@@ -48,10 +48,10 @@ def detector_program(
 
     `rcda_impl` says how RCDA is computed, where the model has it; "whole" has no loop.
     """
-    model = inference_model(detector.model)
+    model = inference_model(detector.model, in_parts=False)
     if hasattr(model, "rcda_impl"):
         model = model.clone(rcda_impl=rcda_impl)
-    variables = inference_variables(detector.model, detector.variables)
+    variables = inference_variables(model, detector.variables)
     names, leaves, tree = _named_leaves(variables)
     count = _detections(detector, form)
 
@@ -60,8 +60,7 @@ def detector_program(
         images = _filled_up(
             inputs["pixels"], inputs.get("valid_hw"), 1 if form.sizes else _MULTIPLE
         )
-        with jax.default_matmul_precision("float32"):
-            outputs = cast(Outputs, model.apply(restored, images, last_layer_only=True))
+        outputs = infer(model, restored, images)
         if not form.postprocess:
             return {"logits": outputs.logits[-1], "boxes": outputs.boxes[-1]}
         columns = jnp.asarray(detector.categories.in_use)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,9 @@ from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.export.description import Description
 from anchor_detr_jax.export.loaded import ExportedProgram
 from anchor_detr_jax.export.preparation import PreparedBatch, prepared_batches, ranked
-from anchor_detr_jax.postprocess import best_detections
-from anchor_detr_jax.structures import Images, Outputs, RankedDetections
+from anchor_detr_jax.models.inference import infer
+from anchor_detr_jax.programs import detect
+from anchor_detr_jax.structures import RankedDetections
 
 __all__ = ["Differences", "Tolerance", "exact_difference", "largest_differences"]
 
@@ -90,13 +91,8 @@ def largest_differences(
         detector.config.num_queries * int(description.categories.in_use.sum()),
     )
 
-    @jax.jit
-    def expected(variables, images: Images, original_hw) -> RankedDetections:
-        with jax.default_matmul_precision("float32"):
-            outputs = detector.model.apply(variables, images, last_layer_only=True)
-        columns = jnp.asarray(description.categories.in_use)
-        return best_detections(cast(Outputs, outputs), original_hw, columns, count=count)
-
+    forward, columns = partial(infer, detector.model), jnp.asarray(description.categories.in_use)
+    expected = jax.jit(partial(detect, forward, columns=columns, count=count))
     batches = list(prepared_batches(pictures, description))
     # Padding changes nothing, so that one program is enough for images of all sizes.
     hw = padded_to(batch.inputs["pixels"].shape[1:3] for batch in batches)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import ImageEnhance, ImageOps
 
-from anchor_detr_jax.insight.attention_maps import AttentionMaps
+from anchor_detr_jax.insight.attention_maps import AttentionMaps, RcdaLooks
 from anchor_detr_jax.insight.canvas import (
     category_ink,
+    dimmed,
+    draw_cross,
     draw_frame,
-    outlined,
+    draw_heat,
+    name_row,
     picture_grid,
 )
 from anchor_detr_jax.insight.observation import Observation, checked_number
@@ -25,7 +27,7 @@ _STRIP = 0.2
 _BAND = 0.05
 """Height of the words below it, likewise."""
 
-_HEAT, _PROFILE = "inferno", "#e4572e"
+_PROFILE = "#e4572e"
 
 
 def attention_figure(
@@ -39,8 +41,9 @@ def attention_figure(
     """Where the query of one detection looked, in one decoder layer.
 
     Over the picture, brighter where a cell of the feature map counted more, lies the product of row
-    and column attention; the row attention stands below it, the column attention at its right. The
-    frame is the box that the layer gives the query, the cross its anchor point.
+    and column attention; the row attention stands below it, the column attention at its right. Of
+    attention over all cells, these are the weights and their sums. The frame is the box that the
+    layer gives the query, the cross the point that it starts from, if any.
 
     Args:
         seen: of a detector and an image.
@@ -85,8 +88,7 @@ def attention_grid_figure(seen: Observation, *, detection: int = 0, level: int =
         left=0.3,
     )
     for layer, row in enumerate(grid):
-        at = {"x": -0.04, "y": 0.5 + _STRIP / 4, "rotation": 90, "ha": "right", "va": "center"}
-        row[0].text(**at, s=f"layer {layer}", color=INK, transform=row[0].transAxes)
+        name_row(row[0], f"layer {layer}", y=0.5 + _STRIP / 4)
         for axes, head in zip(row, columns, strict=True):
             panel.draw(axes, maps.of(layer, head), layer=layer)
     return figure
@@ -103,8 +105,7 @@ class _Panel:
     def __init__(self, seen: Observation, detection: int, *, small: bool) -> None:
         seen.check_detection(detection)
         self._seen, self._detection = seen, detection
-        grey = ImageOps.grayscale(seen.picture).convert("RGB")
-        self._ground = np.asarray(ImageEnhance.Brightness(grey).enhance(0.85))
+        self._ground = dimmed(seen.picture)
         width, height = seen.picture.size
         side = (width + height) / 2
         self._strip, self._small = _STRIP * side, small
@@ -115,27 +116,24 @@ class _Panel:
     def name(self) -> str:
         """What the detection is."""
         seen, i = self._seen, self._detection
-        return (
-            f"detection {i}: {seen.found.names[i]} {seen.found.scores[i]:.2f}   "
-            f"(pattern {seen.pattern[i]}, anchor point {seen.anchor[i]})"
-        )
+        found = f"{seen.found.names[i]} {seen.found.scores[i]:.2f}"
+        return f"detection {i}: {found}   ({seen.query_name(i)})"
 
     def draw(self, axes: Axes, maps: AttentionMaps, *, layer: int) -> None:
         """The picture, what it counted, and the two profiles."""
         seen, i = self._seen, self._detection
         width, height = seen.picture.size
-        extent, thickness = (0, width, height, 0), 1.0 if self._small else 2.2
-        axes.imshow(self._ground, extent=extent)
+        thickness = 1.0 if self._small else 2.2
+        axes.imshow(self._ground, extent=(0, width, height, 0))
         product = maps.product[0, 0]
-        share = product / product.max()
-        axes.imshow(share, extent=extent, cmap=_HEAT, alpha=0.9 * share**0.5, vmin=0)
+        draw_heat(axes, product / product.max(), (width, height))
         colour = category_ink(int(seen.found.labels[i]))
         draw_frame(
             axes, seen.boxes_in_pixels(layer)[i], (width, height), colour, thickness=thickness
         )
-        point = seen.anchors[seen.anchor[i]] * (width, height)
-        look = {"color": "white", "markersize": 4 * thickness, "markeredgewidth": 0.8 * thickness}
-        axes.plot(*point, "+", **look, path_effects=outlined(0.8 * thickness))
+        point = seen.point_in_pixels(i)
+        if point is not None:
+            draw_cross(axes, point, thickness=thickness)
         self._draw_profiles(axes, maps)
         axes.set_xlim(0, self.hw[1])
         axes.set_ylim(self.hw[0], 0)
@@ -153,8 +151,13 @@ class _Panel:
             lengths = 0.92 * self._strip * np.append(weights, weights[-1]) / weights.max()
             along(cells, start, start + lengths, color=_PROFILE, linewidth=0, step="post")
         if not self._small:
+            of_row, of_column = (
+                ("row attention", "column attention")
+                if isinstance(self._seen.looks, RcdaLooks)
+                else ("sums over rows", "sums over columns")
+            )
             words = (
-                f"row attention below, at most {row.max():.3f}; "
-                f"column attention beside, at most {column.max():.3f}"
+                f"{of_row} below, at most {row.max():.3f}; "
+                f"{of_column} beside, at most {column.max():.3f}"
             )
             axes.text(0, self.hw[0], words, color=INK, fontsize=9, ha="left", va="bottom")

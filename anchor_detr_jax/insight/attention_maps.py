@@ -10,16 +10,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from anchor_detr_jax.layers.attention import attention_weights
 from anchor_detr_jax.layers.padding import valid_mask
-from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig
+from anchor_detr_jax.models.smca.gaussian import Gaussians, gaussian_bias
 from anchor_detr_jax.structures import pytree
 
-__all__ = ["AttentionMaps", "PlainLooks", "RcdaLooks", "noted", "noted_looks"]
+__all__ = [
+    "AttentionMaps",
+    "GaussianMaps",
+    "PlainLooks",
+    "RcdaLooks",
+    "gaussian_maps",
+    "noted",
+    "noted_looks",
+]
 
 
 @dataclass(frozen=True)
@@ -91,10 +100,16 @@ class PlainLooks:
     """Projected queries and keys of plain attention on one image.
 
     The weights of all queries over all cells would be large; those of one query are not.
+
+    Attributes:
+        query: of each query and head.
+        key: of each cell and head.
+        gaussians: what is added to the scaled products; a layer stands where a batch has an image.
     """
 
     query: Float[Array | np.ndarray, "l s q n d"]
     key: Float[Array | np.ndarray, "l s h w n d"]
+    gaussians: Gaussians | None = None
 
     @property
     def levels(self) -> int:
@@ -107,41 +122,81 @@ class PlainLooks:
         keys = jnp.asarray(self.key[:, level]).reshape(layers, h * w, *self.key.shape[-2:])
         real = valid_mask(jnp.array([valid_hw]), (h, w)).reshape(1, h * w)
         one = jnp.asarray(self.query[:, level, query : query + 1])
-        weights = np.asarray(attention_weights(one, keys, real), np.float32)
+        gaussians = jax.tree.map(lambda x: jnp.asarray(x[:, query : query + 1]), self.gaussians)
+        bias = None if gaussians is None else gaussian_bias(gaussians, (h, w))
+        weights = np.asarray(attention_weights(one, keys, real, bias=bias), np.float32)
         product = weights.reshape(layers, -1, h, w)
         return AttentionMaps(product.sum(-2), product.sum(-1), product, valid_hw)
+
+
+@dataclass(frozen=True)
+class GaussianMaps:
+    """What multiplied the weights of one query before they were made to add to 1; host arrays.
+
+    Attributes:
+        factors: at each cell that shows the picture, in [0, 1]; 1 everywhere without a Gaussian.
+        centres: (x, y) of the Gaussians, in cells of the map, whose first has its middle at 0.
+        scales: factors of the squared distances in x, in y, and of the product of these; 0
+            without a Gaussian.
+    """
+
+    factors: Float[np.ndarray, "l n h w"]
+    centres: Float[np.ndarray, "l n 2"]
+    scales: Float[np.ndarray, "l n 3"]
+
+
+def gaussian_maps(gaussians: Gaussians, query: int, map_hw: tuple[int, int]) -> GaussianMaps:
+    """Those of one query, in each layer and head, over a map of this size."""
+    one = jax.tree.map(lambda x: jnp.asarray(x[:, query : query + 1]), gaussians)
+    exponents = np.asarray(gaussian_bias(one, map_hw)())
+    factors = np.exp(exponents).reshape(*exponents.shape[:2], *map_hw)
+    return GaussianMaps(factors, np.asarray(one.centres[:, 0]), np.asarray(one.scales[:, 0]))
 
 
 def noted(module: Any, method: str) -> bool:
     """For `capture_intermediates`: the projections from which plain attention's weights follow.
 
-    RCDA notes its weights itself.
+    What is no module's result is noted by the models themselves: the weights of RCDA, what
+    Conditional DETR compares, and SMCA's Gaussians.
     """
     return module.name in ("query", "key") and method == "__call__"
 
 
 def noted_looks(
-    intermediates: Mapping[str, Any], config: AnchorDETRConfig, map_hw: tuple[int, int]
+    intermediates: Mapping[str, Any], *, layers: int, heads: int, map_hw: tuple[int, int]
 ) -> RcdaLooks | PlainLooks:
     """What the decoder noted on one image.
 
     Args:
         intermediates: the model's collection of this name, for a batch of one image.
-        config: of the model.
+        layers: of the decoder.
+        heads: of its attention.
         map_hw: size of the map, padding included.
     """
-    layers = [intermediates[f"decoder_{i}"]["cross_attn"] for i in range(config.decoder_layers)]
-    if config.attention == "rcda":
+    decoder = [intermediates[f"decoder_{i}"] for i in range(layers)]
+    looks = [layer["cross_attn"] for layer in decoder]
+    if "row_weights" in looks[0]:
         return RcdaLooks(
-            row=jnp.stack([layer["row_weights"][0] for layer in layers]),
-            column=jnp.stack([layer["column_weights"][0] for layer in layers]),
+            row=jnp.stack([_note(look, "row_weights") for look in looks]),
+            column=jnp.stack([_note(look, "column_weights") for look in looks]),
         )
-    queries, keys = ([layer[name]["__call__"][0] for layer in layers] for name in ("query", "key"))
-    levels, heads = config.num_levels, config.num_heads
+    key = jnp.stack([_note(look, "key") for look in looks])
+    levels = key.shape[1]
     # Before its first look at an image, there is one set of queries for all levels.
+    queries = [_note(look, "query") for look in looks]
     query = jnp.stack([jnp.broadcast_to(x, (levels, *x.shape[1:])) for x in queries])
-    key = jnp.stack(keys)
+    gaussians = None
+    if "gaussians" in decoder[0]:
+        notes = [_note(layer, "gaussians") for layer in decoder]
+        gaussians = jax.tree.map(lambda *x: jnp.concatenate(x), *notes)
     return PlainLooks(
-        query=query.reshape(*query.shape[:-1], heads, -1),
+        query=query.reshape(*query.shape[:3], heads, -1),
         key=key.reshape(*key.shape[:2], *map_hw, heads, -1),
+        gaussians=gaussians,
     )
+
+
+def _note(notes: Mapping[str, Any], name: str) -> Any:
+    """What was noted by this name: by a module of its own, or inside of one."""
+    note = notes[name]
+    return (note["__call__"] if isinstance(note, Mapping) else note)[0]

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from PIL import Image
+from PIL import Image, ImageEnhance, ImageOps
 
 from anchor_detr_jax.plot_style import INK, plain_text
 from anchor_detr_jax.structures import Detections
@@ -22,9 +22,13 @@ __all__ = [
     "DPI",
     "Colour",
     "category_ink",
+    "dimmed",
+    "draw_cross",
     "draw_found",
     "draw_frame",
+    "draw_heat",
     "draw_picture",
+    "name_row",
     "outlined",
     "picture_grid",
 ]
@@ -108,12 +112,30 @@ def _fitting(size: float, text: str, width: float) -> float:
     return min(size, width / (_LETTER * max(len(text), 1)))
 
 
+def name_row(first: Axes, name: str, *, y: float = 0.5) -> None:
+    """A name at the left of a row's first panel, at this share of its height."""
+    at = {"x": -0.04, "y": y, "rotation": 90, "ha": "right", "va": "center"}
+    first.text(**at, s=name, color=INK, transform=first.transAxes)
+
+
 def draw_picture(axes: Axes, picture: Image.Image) -> None:
     """A picture in coordinates of its pixels, the corner of the first at (0, 0)."""
     width, height = picture.size
     axes.imshow(np.asarray(picture), extent=(0, width, height, 0))
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
+
+
+def dimmed(picture: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture in grey and a little darker, for what lies over it."""
+    grey = ImageOps.grayscale(picture).convert("RGB")
+    return np.asarray(ImageEnhance.Brightness(grey).enhance(0.85))
+
+
+def draw_heat(axes: Axes, share: Float[np.ndarray, "h w"], size: tuple[int, int]) -> None:
+    """Cells over a picture of this (width, height): brighter is more, of at most 1."""
+    extent = (0, size[0], size[1], 0)
+    axes.imshow(share, extent=extent, cmap="inferno", alpha=0.9 * share**0.5, vmin=0, vmax=1)
 
 
 def draw_found(axes: Axes, picture: Image.Image, found: Detections) -> None:
@@ -139,6 +161,12 @@ def draw_frame(
     frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, linewidth=thickness)
     frame.set_path_effects(outlined(thickness))
     axes.add_patch(frame)
+
+
+def draw_cross(axes: Axes, point: Float[np.ndarray, " 2"], *, thickness: float) -> None:
+    """An upright cross at (x, y) in pixels, in proportion to the frames of this thickness."""
+    look = {"color": "white", "markersize": 4 * thickness, "markeredgewidth": 0.8 * thickness}
+    axes.plot(*point, "+", **look, path_effects=outlined(0.8 * thickness))
 
 
 def outlined(thickness: float) -> list:

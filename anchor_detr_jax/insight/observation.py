@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from PIL import Image
 
 from anchor_detr_jax.boxes import cxcywh_to_xyxy
+from anchor_detr_jax.class_scores import log_probabilities
 from anchor_detr_jax.data.batching import pad_images, prepare
 from anchor_detr_jax.data.buckets import inference_buckets, smallest_bucket
 from anchor_detr_jax.data.categories import Categories
@@ -20,12 +22,15 @@ from anchor_detr_jax.data.image_source import ImageSource, check_request, open_s
 from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.insight.attention_maps import (
     AttentionMaps,
+    GaussianMaps,
     PlainLooks,
     RcdaLooks,
+    gaussian_maps,
     noted,
     noted_looks,
 )
-from anchor_detr_jax.models.anchor_detr import AnchorDETRConfig
+from anchor_detr_jax.insight.query_points import QueryKind, query_kind, query_points
+from anchor_detr_jax.models.build import ModelConfig
 from anchor_detr_jax.structures import Detections, Images, Outputs
 
 __all__ = ["Observation", "checked_number", "observe"]
@@ -35,19 +40,20 @@ __all__ = ["Observation", "checked_number", "observe"]
 class Observation:
     """What a detector did with one image; host arrays.
 
-    Axes: L decoder layers, Q queries (pattern-major), C columns of the logits, A anchor points,
-    n detections.
+    Axes: L decoder layers, Q queries (pattern-major), C columns that may stand for categories, A
+    points that queries start from, n detections.
 
     Attributes:
         picture: RGB, upright.
         found: the detections above the threshold, best first, as `Detector.predict` gives them.
         query: the query of each detection.
-        column: the column of the logits of each detection.
+        column: the column of each detection.
         scores: of all queries and columns after each layer, in [0, 1]; 0 for columns that stand
             for no category.
         boxes: (cx, cy, w, h) of all queries after each layer, as fractions of the picture.
-        anchors: (x, y) of the anchor points, as fractions of the picture.
-        anchor_kind: `learned` or `grid`.
+        points: (x, y) of the points that queries start from, as fractions of the picture; NaN for
+            those of which their queries know nothing; none for DETR's.
+        kind: what these points are.
         threshold: the lowest score of what was found.
         looks: where each query looked; `attention` says it of one.
         map_hw: rows and columns of the feature map that show the picture.
@@ -59,31 +65,38 @@ class Observation:
     column: Int[np.ndarray, " n"]
     scores: Float[np.ndarray, "l q c"]
     boxes: Float[np.ndarray, "l q 4"]
-    anchors: Float[np.ndarray, "a 2"]
-    anchor_kind: str
+    points: Float[np.ndarray, "a 2"]
+    kind: QueryKind
     threshold: float
     looks: RcdaLooks | PlainLooks
     map_hw: tuple[int, int]
 
     @property
-    def num_patterns(self) -> int:
-        """Queries at each anchor point."""
-        return self.boxes.shape[1] // len(self.anchors)
-
-    @property
     def pattern(self) -> Int[np.ndarray, " n"]:
-        """The pattern of each detection."""
-        return self.query // len(self.anchors)
+        """The pattern of each detection; 0 where there are none."""
+        return self.query // (self.boxes.shape[1] // self.kind.at_each_point)
 
     @property
-    def anchor(self) -> Int[np.ndarray, " n"]:
-        """The anchor point of each detection."""
-        return self.query % len(self.anchors)
+    def point(self) -> Int[np.ndarray, " n"]:
+        """The point of each detection, where there are points."""
+        return self.query % (self.boxes.shape[1] // self.kind.at_each_point)
 
     @property
     def levels(self) -> tuple[str, ...]:
         """Names of the feature levels that the decoder looks at, the finest first."""
         return ("C3", "C4", "C5")[-self.looks.levels :]
+
+    def query_name(self, detection: int) -> str:
+        """Which query gave a detection."""
+        if self.kind.patterns:
+            return f"pattern {self.pattern[detection]}, anchor point {self.point[detection]}"
+        return f"query {self.query[detection]}"
+
+    def point_in_pixels(self, detection: int) -> Float[np.ndarray, " 2"] | None:
+        """(x, y) that a detection's query started from, in pixels of the picture; None for none."""
+        if not len(self.points) or np.isnan(self.points[self.point[detection]]).any():
+            return None
+        return self.points[self.point[detection]] * self.picture.size
 
     def boxes_in_pixels(self, layer: int) -> Float[np.ndarray, "n 4"]:
         """(x1, y1, x2, y2) of each detection's query after a layer, in pixels of the picture."""
@@ -102,6 +115,17 @@ class Observation:
         self.check_detection(detection)
         level = checked_number("level", level, len(self.levels))
         return self.looks.maps(int(self.query[detection]), level, self.map_hw)
+
+    def gaussians(self, detection: int = 0) -> GaussianMaps:
+        """What modulated the attention of a detection's query.
+
+        Raises:
+            ValueError: if there is no such detection, or if no Gaussians modulate the attention.
+        """
+        self.check_detection(detection)
+        if not isinstance(self.looks, PlainLooks) or self.looks.gaussians is None:
+            raise ValueError("no Gaussians modulate this detector's attention; SMCA has them")
+        return gaussian_maps(self.looks.gaussians, int(self.query[detection]), self.map_hw)
 
     def check_detection(self, detection: int) -> None:
         """Refuse a detection that there is not.
@@ -154,11 +178,15 @@ def observe(
     check_request(threshold, top_k, short_side, long_side, None)
     picture = open_source(image)
     images = _padded(picture, short_side, long_side)
-    outputs, anchors, looks = jax.device_get(_run(detector.model, detector.variables, images))
-    logits = np.where(detector.categories.in_use, outputs.logits[:, 0], -np.inf)
-    scores, boxes = np.asarray(jax.nn.sigmoid(logits)), outputs.boxes[:, 0]
-    good = (scores[-1] >= threshold) & detector.categories.in_use
-    query, column = _best(logits[-1], good, top_k)
+    outputs, chances, points, looks = jax.device_get(
+        _run(detector.model, detector.variables, images)
+    )
+    used = detector.categories.in_use
+    scores = np.where(used, np.exp(chances[:, 0, :, : len(used)]), 0)
+    rank = _rank(outputs, chances, used)
+    good = (scores[-1] >= threshold) & np.isfinite(rank)
+    query, column = _best(rank, good, top_k)
+    boxes = outputs.boxes[:, 0]
     found_boxes = _in_pixels(boxes[-1, query], picture)
     return Observation(
         picture=picture,
@@ -167,11 +195,11 @@ def observe(
         column=column,
         scores=scores,
         boxes=boxes,
-        anchors=anchors,
-        anchor_kind=detector.config.anchors,
+        points=points,
+        kind=query_kind(detector.config),
         threshold=threshold,
         looks=looks,
-        map_hw=_map_hw(images, detector.config),
+        map_hw=_map_hw(images.valid_hw[0].tolist(), detector.config),
     )
 
 
@@ -185,22 +213,36 @@ def _padded(picture: Image.Image, short_side: int, long_side: int) -> Images:
 @partial(jax.jit, static_argnames="model")
 def _run(
     model: Any, variables: Any, images: Images
-) -> tuple[Outputs, Float[Array, "a 2"], RcdaLooks | PlainLooks]:
-    """Outputs, anchor points, and where the queries looked; what else was noted is not computed."""
+) -> tuple[Outputs, Float[Array, "l 1 q c"], Float[Array, "a 2"], RcdaLooks | PlainLooks]:
+    """Outputs, logarithms of probabilities, points, and where the queries looked.
+
+    What else was noted is not computed.
+    """
     with jax.default_matmul_precision("float32"):
         outputs, notes = model.apply(
             variables, images, mutable=["intermediates"], capture_intermediates=noted
         )
-    config: AnchorDETRConfig = model.config
-    points = model.apply(variables, method="query_points")[: config.num_anchors]
-    _, height, width, _ = images.pixels.shape
-    map_hw = height // _stride(config), width // _stride(config)
-    return outputs, points, noted_looks(notes["intermediates"], config, map_hw)
+        points = query_points(model, variables)
+    config: ModelConfig = model.config
+    looks = noted_looks(
+        notes["intermediates"],
+        layers=config.decoder_layers,
+        heads=config.num_heads,
+        map_hw=_map_hw(images.pixels.shape[1:3], config),
+    )
+    return outputs, log_probabilities(outputs), points, looks
 
 
-def _stride(config: AnchorDETRConfig) -> int:
-    """Pixels from one cell of the map to the next, of any level."""
-    return 16 if config.backbone.dilation else 32
+def _rank(
+    outputs: Outputs, chances: Float[np.ndarray, "l 1 q c"], used: Bool[np.ndarray, " u"]
+) -> Float[np.ndarray, "q u"]:
+    """What detections are sorted by, as `best_detections` does; -inf for what is none."""
+    # Sigmoids keep the order of logits, which are finer where probabilities round to 1.
+    known = np.asarray(chances if outputs.no_object else outputs.logits)
+    rank = np.where(used, known[-1, 0, :, : len(used)], -np.inf)
+    if outputs.no_object:  # each query gives its best column
+        rank = np.where(np.arange(len(used)) == rank.argmax(1)[:, None], rank, -np.inf)
+    return rank
 
 
 def _found(
@@ -218,18 +260,18 @@ def _found(
     )
 
 
-def _map_hw(images: Images, config: AnchorDETRConfig) -> tuple[int, int]:
-    """Cells that show the first image."""
-    height, width = (-(-side // _stride(config)) for side in images.valid_hw[0].tolist())
+def _map_hw(image_hw: Sequence[int], config: ModelConfig) -> tuple[int, int]:
+    """Cells of the last map, which are those of any level that is looked at."""
+    height, width = (-(-side // config.backbone.stride) for side in image_hw)
     return height, width
 
 
 def _best(
-    logits: Float[np.ndarray, "q c"], good: Bool[np.ndarray, "q c"], count: int
+    rank: Float[np.ndarray, "q c"], good: Bool[np.ndarray, "q c"], count: int
 ) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
-    """Queries and columns of the good ones of the best, in `best_detections`' order."""
-    best = np.argsort(-logits, axis=None, kind="stable")[:count]
-    query, column = np.divmod(best[good.ravel()[best]], logits.shape[1])
+    """Queries and columns of the good ones of the best, best first."""
+    best = np.argsort(-rank, axis=None, kind="stable")[:count]
+    query, column = np.divmod(best[good.ravel()[best]], rank.shape[1])
     return query, column
 
 

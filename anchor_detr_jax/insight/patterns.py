@@ -20,10 +20,12 @@ def pattern_figure(seen: Observation) -> Figure:
     """What each pattern's queries found, in a picture of its own.
 
     Raises:
-        ValueError: if nothing was found.
+        ValueError: if nothing was found, or the detector's queries have no patterns.
     """
+    if seen.kind.patterns == 0:
+        raise ValueError("the detector's queries have no patterns")
     seen.check_detection(0)
-    patterns = [np.flatnonzero(seen.pattern == i) for i in range(seen.num_patterns)]
+    patterns = [np.flatnonzero(seen.pattern == i) for i in range(seen.kind.patterns)]
     titles = [
         f"pattern {i}: {len(members)} of {len(seen.found)} detections"
         for i, members in enumerate(patterns)

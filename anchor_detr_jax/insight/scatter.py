@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -15,92 +12,67 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from anchor_detr_jax.insight.observation import Observation
+from anchor_detr_jax.insight.box_sets import BoxSet
 from anchor_detr_jax.plot_style import INK, plain_axes
 
-__all__ = ["PatternBoxes", "pattern_boxes", "scatter_figure"]
+__all__ = ["SIZES", "add_size_bar", "scatter_figure"]
 
-_SIZES = "viridis"
+SIZES = "viridis"
+"""Colours of sizes."""
+
 _BINS = 20
 
 
-@dataclass(frozen=True)
-class PatternBoxes:
-    """The boxes that were found in a set of pictures.
-
-    Attributes:
-        boxes: (cx, cy, w, h) as fractions of their pictures.
-        pattern: of the query that found each.
-        num_patterns: of the detector.
-        pictures: how many there were.
-    """
-
-    boxes: Float[np.ndarray, "n 4"]
-    pattern: Int[np.ndarray, " n"]
-    num_patterns: int
-    pictures: int
-
-
-def pattern_boxes(observations: Iterable[Observation]) -> PatternBoxes:
-    """Collect what was found, picture by picture; the pictures are not kept."""
-    boxes, patterns = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.int64)]
-    num_patterns = 0
-    for seen in observations:
-        boxes.append(seen.boxes[-1, seen.query])
-        patterns.append(seen.pattern)
-        num_patterns = seen.num_patterns
-    return PatternBoxes(
-        boxes=np.concatenate(boxes),
-        pattern=np.concatenate(patterns),
-        num_patterns=num_patterns,
-        pictures=len(boxes) - 1,
-    )
-
-
-def scatter_figure(found: PatternBoxes) -> Figure:
+def scatter_figure(found: BoxSet) -> Figure:
     """For each pattern: the centres of its boxes, their widths and heights, and their sizes.
 
-    A size is the root of the area as a fraction of the picture's, and so is the colour of a dot.
-    As figures of the paper, which show that patterns attend to sizes, and to no place.
+    Without patterns, for all queries together. A size is the root of the area as a fraction of the
+    picture's, and so is the colour of a dot. As figures of Anchor DETR's paper, which show that
+    patterns attend to sizes, and to no place.
 
     Raises:
         ValueError: if nothing was found.
     """
     if len(found.boxes) == 0:
         raise ValueError(
-            f"nothing was found in {found.pictures} pictures, so there is nothing to show; "
+            f"nothing was found in {found.pictures_in_words}, so there is nothing to show; "
             "choose a lower threshold"
         )
-    count = found.num_patterns
+    count = found.kind.at_each_point
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
     figure = Figure(figsize=(max(3.3 * count + 0.6, 5.5), 9.4), dpi=100, layout=layout)
     FigureCanvasAgg(figure)
     grid = figure.subplots(3, count, squeeze=False, sharex="row", sharey="row")
     sizes = np.sqrt(found.boxes[:, 2] * found.boxes[:, 3])
-    look = {"cmap": _SIZES, "vmin": 0, "vmax": 1, "s": 16, "alpha": 0.8, "linewidths": 0}
+    look = {"cmap": SIZES, "vmin": 0, "vmax": 1, "s": 16, "alpha": 0.8, "linewidths": 0}
     for i, (places, shapes, histogram) in enumerate(grid.T):
         mine = found.pattern == i
         boxes, size = found.boxes[mine], sizes[mine]
         places.scatter(boxes[:, 0], boxes[:, 1], c=size, **look)
         shapes.scatter(boxes[:, 2], boxes[:, 3], c=size, **look)
         _draw_histogram(histogram, size)
-        places.set_title(f"pattern {i}: {len(size)} boxes", color=INK, fontsize=12, loc="left")
+        name = f"pattern {i}" if found.kind.patterns else "all queries"
+        places.set_title(f"{name}: {len(size)} boxes", color=INK, fontsize=12, loc="left")
     _set_axes(grid)
-    scale = ScalarMappable(Normalize(0, 1), _SIZES)
-    bar = figure.colorbar(scale, ax=grid, shrink=0.4)
-    bar.set_label("size: root of the area", color=INK, fontsize=10)
-    bar.ax.tick_params(labelsize=9, colors=INK)
-    pictures = f"{found.pictures} picture" + "s" * (found.pictures > 1)
-    title = f"{len(sizes)} boxes in {pictures}, by the pattern that found them"
+    add_size_bar(figure, grid)
+    apart = ", by the pattern that found them" if found.kind.patterns else ""
+    title = f"{len(sizes)} boxes in {found.pictures_in_words}{apart}"
     figure.suptitle(title, color=INK, fontsize=13, fontweight="bold")
     return figure
+
+
+def add_size_bar(figure: Figure, grid: np.ndarray) -> None:
+    """What the colours of the dots say."""
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), SIZES), ax=grid, shrink=0.4)
+    bar.set_label("size: root of the area", color=INK, fontsize=10)
+    bar.ax.tick_params(labelsize=9, colors=INK)
 
 
 def _draw_histogram(axes: Axes, sizes: Float[np.ndarray, " n"]) -> None:
     """Shares that add to 1, in the colours of the sizes."""
     edges = np.linspace(0, 1, _BINS + 1)
     counts, _ = np.histogram(sizes.clip(max=1), bins=edges)
-    colours = colormaps[_SIZES]((edges[:-1] + edges[1:]) / 2)
+    colours = colormaps[SIZES]((edges[:-1] + edges[1:]) / 2)
     shares = counts / max(len(sizes), 1)
     axes.bar(edges[:-1], shares, width=1 / _BINS, align="edge", color=colours)
 

@@ -89,7 +89,7 @@ def _window(graph: Graph, equation: Equation, value: Value, place: np.ndarray) -
 
 
 RULES: dict[str, Rule] = {
-    "top_k": Rule(_top_k, reads={"k", "axis"}, ignores={"operand"}),
+    "top_k": Rule(_top_k, reads={"k", "axis"}, ignores={"operand", "is_stable"}),
     "gather": Rule(
         _gather,
         reads={"dimension_numbers", "slice_sizes", "mode"},

@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from anchor_detr_jax.export.onnx_graph.dimensions import Dim, is_static
+
 __all__ = ["FUSIONS", "Nodes"]
 
 
@@ -21,11 +23,15 @@ class Nodes:
     Attributes:
         nodes: all, in order.
         constants: initializers by name.
+        shapes: of what nodes compute, by name; sizes may be symbolic.
     """
 
-    def __init__(self, constants: Mapping[str, np.ndarray]) -> None:
+    def __init__(
+        self, constants: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[Dim, ...]]
+    ) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants = dict(constants)
+        self.shapes = shapes
         self._makers: dict[str, onnx.NodeProto] = {}
 
     def add(self, nodes: Iterable[onnx.NodeProto]) -> None:
@@ -110,6 +116,89 @@ def residual_relu(nodes: Nodes, node: onnx.NodeProto) -> Fused:
     total = f"{node.name}/sum"
     add = helper.make_node("Add", [x, negative[1]], [total], name=total)
     return [add, _instead(node, "Relu", total)]
+
+
+def max_of_three(nodes: Nodes, node: onnx.NodeProto) -> Fused:
+    """The greatest of each second row, or column, and of its neighbours, which were cut in pairs.
+
+    Where rows were pooled so before, columns are pooled together with them.
+    """
+    found = _pairs(nodes, node)
+    if found is None:
+        return None
+    source, axis, filling = found
+    axes, other = [axis], 5 - axis
+    pool = nodes.made_by("MaxPool", source)
+    padded = pool and nodes.made_by("Pad", pool.input[0])
+    if pool and padded and padded.input[2] == filling:
+        how = (_attributes(pool), _constants(nodes, padded)[:1])
+        if how == (_threes(other), [_before(other)]):
+            source, axes = padded.input[0], [2, 3]
+    pad = f"{node.name}/pad"
+    nodes.constants[f"{pad}s"] = np.array(_before(*axes))
+    return [
+        helper.make_node("Pad", [source, f"{pad}s", filling], [pad], name=pad),
+        _instead(node, "MaxPool", pad, **_threes(*axes)),
+    ]
+
+
+def _before(*axes: int) -> list[int]:
+    """Pads of a map: one row or column before the first."""
+    return [int(i in axes) for i in range(8)]
+
+
+def _threes(*axes: int) -> dict:
+    """Windows of three along these axes, moved by two."""
+    windows = {"kernel_shape": 3, "strides": 2}
+    return {name: [n if axis in axes else 1 for axis in (2, 3)] for name, n in windows.items()}
+
+
+def _pairs(nodes: Nodes, node: onnx.NodeProto) -> tuple[str, int, str] | None:
+    """Of max(max(first, second), second of the pair before): the map, its axis, the padding."""
+    two = nodes.pair("Max", node.input)
+    pad = two and nodes.made_by("Pad", two[1])
+    before = pad and nodes.made_by("Slice", pad.input[0])
+    if not two or not pad or not before:
+        return None
+    second = before.input[0]
+    first = next((half for half in two[0].input if half != second), second)
+    cut = _half(nodes, first, 0)
+    if cut is None or cut != _half(nodes, second, 1) or second not in two[0].input:
+        return None
+    source, axis = cut
+    all_but_last = [[0], [nodes.shapes[source][axis] // 2 - 1], [axis], [1]]
+    if _constants(nodes, before) != all_but_last or _constants(nodes, pad)[:1] != [_before(axis)]:
+        return None
+    return source, axis, pad.input[2]
+
+
+def _half(nodes: Nodes, half: str, place: int) -> tuple[str, int] | None:
+    """The map whose rows (axis 2) or columns these are: the first (0) or second (1) of each two."""
+    squeezed = nodes.made_by("Squeeze", half)
+    cut = squeezed and nodes.made_by("Slice", squeezed.input[0])
+    pairs = cut and nodes.made_by("Reshape", cut.input[0])
+    if not squeezed or not cut or not pairs:
+        return None
+    shape = nodes.shapes.get(pairs.input[0], ())
+    if len(shape) != 4 or not all(map(is_static, shape)):
+        return None
+    for axis in (2, 3):
+        in_pairs = [*shape[:axis], shape[axis] // 2, 2, *shape[axis + 1 :]]
+        of_each = [[place], [place + 1], [axis + 1]]
+        if (
+            _constants(nodes, pairs) == [in_pairs]
+            and _constants(nodes, cut)[:3] == of_each
+            and _constants(nodes, squeezed) == of_each[2:]
+        ):
+            return pairs.input[0], axis
+    return None
+
+
+def _constants(nodes: Nodes, node: onnx.NodeProto) -> list:
+    """All inputs but the first; none of them where one is computed."""
+    if not all(name in nodes.constants for name in node.input[1:]):
+        return []
+    return [nodes.constants[name].tolist() for name in node.input[1:]]
 
 
 def softmax(nodes: Nodes, node: onnx.NodeProto) -> Fused:
@@ -197,5 +286,6 @@ FUSIONS: list[tuple[str, Callable[[Nodes, onnx.NodeProto], Fused]]] = [
     ("Add", layer_norm),
     ("Conv", strided_pointwise_convolution),
     ("Div", softmax),
+    ("Max", max_of_three),
     ("Reshape", reshape_twice),
 ]

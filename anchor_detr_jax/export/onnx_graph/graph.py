@@ -89,6 +89,7 @@ class Graph:
         scope: where in the model the nodes that come now belong; the start of their names.
         nodes: in an order in which they can run.
         initializers: constants by name.
+        shapes: of what nodes computed, by name.
     """
 
     def __init__(self, symbols: Mapping[str, tuple[str, int]]) -> None:
@@ -96,6 +97,7 @@ class Graph:
         self.scope = ""
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: dict[str, np.ndarray] = {}
+        self.shapes: dict[str, tuple[Dim, ...]] = {}
         self._symbols = symbols
         self._taken: Counter[str] = Counter()
         self._constants: dict[tuple, str] = {}
@@ -198,6 +200,7 @@ class Graph:
     def result(self, name: str, shape: Sequence[Dim], dtype: Any, order=None) -> Value:
         """What stands for an array that a node computed."""
         order = tuple(range(len(shape))) if order is None else tuple(order)
+        self.shapes[name] = tuple(shape)
         return Value(tuple(shape), order, np.dtype(dtype), name)
 
     def _symbol(self, name: str) -> str:

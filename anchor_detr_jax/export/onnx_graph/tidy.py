@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 
 from anchor_detr_jax.export.onnx_graph.fusions import FUSIONS, Nodes
+from anchor_detr_jax.export.onnx_graph.graph import Graph
 
 __all__ = ["tidied"]
 
 
 def tidied(
-    nodes: Iterable[onnx.NodeProto],
-    initializers: Mapping[str, np.ndarray],
-    outputs: Sequence[str],
+    graph: Graph, outputs: Sequence[str]
 ) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
     """Nodes that results depend on, groups that onnxruntime has one operator for made one."""
-    known = Nodes(initializers)
-    for node in nodes:
+    known = Nodes(graph.initializers, graph.shapes)
+    for node in graph.nodes:
         known.add(_fused(known, node))
     needed = set(outputs)
     kept: list[onnx.NodeProto] = []

@@ -79,7 +79,7 @@ def onnx_model(
     for label, variable, value in zip(outputs, inner.outvars, results, strict=True):
         exact = graph.ordered(graph.exact(value, variable.aval.shape), range(value.rank))
         graph.nodes.append(helper.make_node("Identity", [exact.name], [label], name=label))
-    nodes, arrays = tidied(graph.nodes, graph.initializers, outputs)
+    nodes, arrays = tidied(graph, outputs)
     initializers = [numpy_helper.from_array(array, label) for label, array in arrays.items()]
     return helper.make_model(
         helper.make_graph(

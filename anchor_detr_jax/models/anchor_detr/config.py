@@ -84,3 +84,8 @@ class AnchorDETRConfig:
             f"{self.num_queries} queries ({patterns} at {points}), {self.attention} "
             f"attention{levels}"
         )
+
+    @property
+    def no_object(self) -> bool:
+        """Whether the last column of the logits is "no object", and a softmax goes over all."""
+        return False

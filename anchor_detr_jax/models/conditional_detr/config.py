@@ -52,3 +52,8 @@ class ConditionalDETRConfig:
     def queries(self) -> str:
         """The queries in words."""
         return f"{self.num_queries} conditional queries"
+
+    @property
+    def no_object(self) -> bool:
+        """Whether the last column of the logits is "no object", and a softmax goes over all."""
+        return False

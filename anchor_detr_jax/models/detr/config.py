@@ -72,3 +72,8 @@ class DETRConfig:
     def queries(self) -> str:
         """The queries in words."""
         return f"{self.num_queries} learned queries"
+
+    @property
+    def no_object(self) -> bool:
+        """Whether the last column of the logits is "no object", and a softmax goes over all."""
+        return True

@@ -121,5 +121,5 @@ class DETR(nn.Module):
         return Outputs(
             logits=self.class_head(hidden).astype(jnp.float32),
             boxes=self.box_head(hidden),
-            no_object=True,
+            no_object=self.config.no_object,
         )

@@ -75,3 +75,8 @@ class SMCAConfig:
     def queries(self) -> str:
         """The queries in words."""
         return f"{self.num_queries} queries with Gaussians of {self.dynamic_scale}"
+
+    @property
+    def no_object(self) -> bool:
+        """Whether the last column of the logits is "no object", and a softmax goes over all."""
+        return False
