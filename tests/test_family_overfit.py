@@ -23,7 +23,7 @@ from anchor_detr_jax.training.run_log import read_rows
 
 pytestmark = pytest.mark.slow
 
-STEPS = 500
+STEPS = 600
 SHAPE = {
     "hidden_dim": 64,
     "num_heads": 4,

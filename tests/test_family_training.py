@@ -1,119 +1,69 @@
-"""The sister models' training: the references' numbers, and that each learns."""
+"""The sister models' training: the references' losses, gradients and updates."""
 
-import dataclasses
-import importlib
+import subprocess
+import sys
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
-from conftest import golden
-from families import MAIN, family_golden, official_model
-
-from anchor_detr_jax.conversion.state_dict import to_state_dict
-from anchor_detr_jax.layers.padding import FeatureMap
-from anchor_detr_jax.models.build import make_model
-from anchor_detr_jax.models.pixels import normalised
-from anchor_detr_jax.structures import Images, Targets
-from anchor_detr_jax.training.config import OptimizerConfig, ScheduleConfig
-from anchor_detr_jax.training.optimizer import make_optimizer, make_schedules, parameter_groups
-from anchor_detr_jax.training.sharding import make_placement
-from anchor_detr_jax.training.state import start_state
-from anchor_detr_jax.training.step import StepSettings, make_train_step
-from anchor_detr_jax.variable_names import flatten, unflatten
+from families import MAIN, family_golden
 
 pytestmark = pytest.mark.slow  # R50 is compiled, with its gradients
 
 
-def golden_targets(file) -> Targets:
-    boxes, labels = np.full((2, 5, 4), 0.5, np.float32), np.zeros((2, 5), np.int32)
-    for i in range(2):
-        n = len(file[f"target{i}/labels"])
-        boxes[i, :n], labels[i, :n] = file[f"target{i}/boxes"], file[f"target{i}/labels"]
-    return Targets(boxes, labels, np.array([5, 2], np.int32))
+def steps_of(family: str, precision: str, steps: int, folder: Path) -> dict[str, np.ndarray]:
+    output = folder / f"{family}_{precision}.npz"
+    script = Path(__file__).parent / "family_steps.py"
+    command = [sys.executable, str(script), family, precision, str(steps), str(output)]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    with np.load(output) as file:
+        return dict(file)
 
 
-def recorded() -> optax.GradientTransformation:
-    """Passes gradients through, and keeps the last ones."""
-    return optax.GradientTransformation(
-        lambda params: jax.tree.map(jnp.zeros_like, params),
-        lambda grads, state, params: (grads,) * 2,
-    )
-
-
-@pytest.fixture(scope="module", params=MAIN.items(), ids=lambda item: item[0])
-def steps(request):
-    """The golden file, and tensors and metrics of the references' recipe on its two images."""
-    family, variant = request.param
-    file, patch = family_golden(family, "training"), pytest.MonkeyPatch()
-    layout, config, variables = official_model(family, variant, int(file["seed"]))
-    model_file = importlib.import_module(f"anchor_detr_jax.models.{family}.model")
-    image = golden("images")["image0"]
-    images = Images(np.stack([image] * 2), np.full((2, 2), image.shape[:2], np.int32))
-    pixels = np.array(normalised(images).features)
-    pixels[1] = pixels[1, :, ::-1] * np.float32(0.9) + np.float32(0.05)
-    patch.setattr(model_file, "normalised", lambda i: FeatureMap(jnp.asarray(pixels), i.valid_hw))
-
-    recipe = OptimizerConfig()
-    groups = parameter_groups(flatten(variables["params"]), recipe)
-    schedules = make_schedules(recipe, ScheduleConfig(), steps_per_epoch=10)
-    optimizer = optax.chain(recorded(), make_optimizer(recipe, schedules, groups))
-    config = dataclasses.replace(config, dropout=0.0)
-    step = make_train_step(make_model(config), optimizer, make_placement(), StepSettings())
-    first = start_state(variables, optimizer, groups)
-
-    def in_torch_layout(trained):
-        fixed = {name: np.zeros_like(leaf) for name, leaf in first.fixed.items()}
-        params = unflatten({**fixed, **jax.device_get(trained)})
-        frozen = jax.tree.map(np.zeros_like, first.frozen)
-        return to_state_dict(layout.rules(config), {"params": params, "frozen": frozen})
-
-    states, metrics, compiled = [first], [], jax.jit(step)
-    for _ in range(int(file["steps"])):
-        state, measured = compiled(states[-1], images, golden_targets(file))
-        states, metrics = [*states, state], [*metrics, jax.device_get(measured)]
-    patch.undo()
-    gradients = in_torch_layout(states[1].optimizer[0])
-    start, end = in_torch_layout(first.trained), in_torch_layout(states[-1].trained)
-    return file, metrics, gradients, {name: end[name] - start[name] for name in end}
-
-
-def test_losses_are_the_references(steps):
-    file, metrics, _, _ = steps
-    losses = np.array([m.losses.total for m in metrics])
-    np.testing.assert_allclose(losses[:2], file["loss"][:2], rtol=1e-4)
-    np.testing.assert_allclose(losses[2:], file["loss"][2:], rtol=5e-3)
-    last = [[m.losses.classes[-1], m.losses.l1[-1], m.losses.giou[-1]] for m in metrics]
-    np.testing.assert_allclose(last[0], file["last_layer_losses"][0], rtol=1e-4)
-
-
-def test_gradients_are_the_references(steps):
-    file, metrics, gradients, _ = steps
-    assert metrics[0].grad_norm == pytest.approx(file["global_grad_norm"][0], rel=2e-3)
+def seen(file) -> list[str]:
+    """Parameters whose gradient is no mere rounding."""
     least = 1e-8 * file["global_grad_norm"][0]
-    for name in file["trainable"]:
-        expected = file[f"grad_norm/{name}"]
-        if expected > least:
-            assert np.linalg.norm(gradients[name]) == pytest.approx(expected, rel=5e-3), name
+    return [name for name in file["trainable"] if file[f"grad_norm/{name}"] > least]
+
+
+def check_gradients(file, found):
+    np.testing.assert_allclose(found["global_grad_norm"][0], file["global_grad_norm"][0], rtol=1e-3)
+    for name in seen(file):
+        expected = float(file[f"grad_norm/{name}"])
+        assert found[f"grad_norm/{name}"] == pytest.approx(expected, rel=5e-3), name
     for key in (key for key in file if key.startswith("grad/")):
-        name = key.removeprefix("grad/")
-        expected, actual = file[key], gradients[name]
-        actual = actual[::5] if name == "query_embed.weight" else actual
-        np.testing.assert_allclose(actual, expected, atol=2e-3 * np.abs(expected).max())
+        actual = found[key][::5] if key == "grad/query_embed.weight" else found[key]
+        np.testing.assert_allclose(actual, file[key], atol=2e-3 * np.abs(file[key]).max())
 
 
-def test_the_same_parameters_move_as_far(steps):
-    """Where rounding decides less than a hundredth part; the median says the rest."""
-    file, _, _, moved = steps
-    least = 1e-8 * file["global_grad_norm"][0]
-    seen = [name for name in file["trainable"] if file[f"grad_norm/{name}"] > least]
-    errors = [abs(np.linalg.norm(moved[name]) / file[f"update_norm/{name}"] - 1) for name in seen]
-    assert np.median(errors) < 2e-3
-    assert np.quantile(errors, 0.95) < 3e-2
-    assert max(errors) < 0.2
-    still = {name for name, change in moved.items() if not change.any()}
-    assert not still & set(seen)
-    frozen = ("conv1.", "bn1.", "layer1.")
+@pytest.mark.parametrize("family", MAIN)
+def test_a_step_is_the_references(family, tmp_path):
+    file, found = family_golden(family, "training"), steps_of(family, "float32", 1, tmp_path)
+    np.testing.assert_allclose(found["loss"], file["loss"][:1], rtol=1e-5)
+    np.testing.assert_allclose(found["last_layer_losses"], file["last_layer_losses"][:1], rtol=1e-4)
+    check_gradients(file, found)
+
+
+@pytest.mark.parametrize("family", MAIN)
+def test_four_steps_in_double_precision_are_the_references(family, tmp_path):
+    """But for its own rounding, which at DETR's fourth step is 2 %."""
+    file, found = family_golden(family, "training"), steps_of(family, "float64", 4, tmp_path)
+    np.testing.assert_allclose(found["loss"][:2], file["loss"][:2], rtol=1e-5)
+    np.testing.assert_allclose(found["loss"][2], file["loss"][2], rtol=5e-3)
+    fourth = 5e-3 if family != "detr" else 3e-2
+    np.testing.assert_allclose(found["loss"][3], file["loss"][3], rtol=fourth)
+    check_gradients(file, found)
+    moved = {name: float(found[f"update_norm/{name}"]) for name in file["trainable"]}
+    names = seen(file)
+    errors = [abs(moved[name] / file[f"update_norm/{name}"] - 1) for name in names]
+    # A change of 1e-6 in the reference's input makes up to 2e-2 here.
+    assert np.median(errors) < 5e-3
+    assert np.quantile(errors, 0.9) < 2e-2
+    still = {k.removeprefix("update_norm/") for k in found if k.startswith("update_norm/") and
+             not found[k].any()}  # fmt: skip
+    assert not still & set(names)
     body = "backbone.0.body."
-    assert all(name in still for name in moved if name.startswith(tuple(body + f for f in frozen)))
+    frozen = tuple(body + part for part in ("conv1.", "bn1.", "layer1."))
+    assert any(name.startswith(frozen) for name in still)
+    assert not any(name.startswith(frozen) for name in set(moved) - still)

@@ -60,6 +60,10 @@ def _step(model: Any) -> Callable[[Any, Any], float]:
     """Forward, matching, losses, gradients, clipping, AdamW in two groups."""
     torch: Any = importlib.import_module("torch")
     model.train()
+    for name, one in model.named_parameters():
+        # transformers freezes all of its own ResNet; the recipe, the stem and the first stage.
+        if "backbone" in name:
+            one.requires_grad_("embedder" not in name and "stages.0" not in name)
     trained = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(
         [
