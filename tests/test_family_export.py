@@ -11,13 +11,17 @@ import anchor_detr_jax as ad
 from anchor_detr_jax.export.exporting import export_detector
 from anchor_detr_jax.export.form import ExportForm
 
-NAMES = ["detr", "conditional_detr", "smca_type4_mixed"]
+CASES = [
+    ("detr", True),
+    ("detr", False),
+    ("conditional_detr", True),
+    ("smca_type4_mixed", False),
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranked", [True, False])
 @pytest.mark.parametrize("file_format", FORMATS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "ranked"), CASES)
 def test_a_loaded_file_finds_what_the_detector_finds(name, file_format, ranked, pictures, tmp_path):
     """Ranked inside, or by the loader."""
     detector = make_detector(NARROW_SISTERS[name])
