@@ -120,7 +120,18 @@ def test_reference_points_are_the_references():
     np.testing.assert_allclose(points[file["queries"]], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", NARROW_SISTERS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "detr",
+        "conditional_detr",
+        "smca_type4_mixed",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("detr_pre_norm", "detr_learned", "smca_type1", "smca_type3")
+        ),
+    ],
+)
 def test_batch_and_padding_change_nothing(name):
     """Every option; also in the form that is run, head by head; some with C5, some with DC5."""
     rng, config = np.random.default_rng(0), NARROW_SISTERS[name]
