@@ -23,7 +23,7 @@ from anchor_detr_jax.training.run_log import read_rows
 
 pytestmark = pytest.mark.slow
 
-STEPS = 600
+STEPS = {"detr": 600, "conditional_detr": 300, "smca": 300}
 SHAPE = {
     "hidden_dim": 64,
     "num_heads": 4,
@@ -56,7 +56,7 @@ def test_four_photographs_are_learned_by_heart(family, tmp_path):
         data=DataConfig(str(four_photographs(tmp_path)), val_split="", batch_size=4),
         augmentation=AugmentationConfig(flip=0.0, crop=0.0, fixed_hw=(128, 128)),
         optimizer=OptimizerConfig(lr=1e-3, backbone_lr=1e-3, clip=1.0, frozen="(?!)"),
-        schedule=ScheduleConfig(kind="cosine", steps=STEPS, warmup_steps=50),
+        schedule=ScheduleConfig(kind="cosine", steps=STEPS[family], warmup_steps=50),
         checkpoint=CheckpointConfig(every_epochs=0),
         log=LogConfig(every_steps=1, tensorboard=False),
     )
