@@ -26,7 +26,7 @@ from anchor_detr_jax.export.verification import (
 
 __all__ = ["ExportReport", "NotVerifiedError", "export_detector"]
 
-_HALF_PRECISION = Tolerance(score=0.1, box=8.0)
+_HALF_PRECISION = Tolerance(score=0.05, box=8.0)
 """Of bfloat16, where another order of operations rounds otherwise: to catch what is wrong."""
 
 Original = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
