@@ -94,7 +94,7 @@ def test_gaussians_are_the_references(variant):
     cells = file[f"{case}/gaussian0"].shape[-2:]
 
     def of_first(model):
-        x, where = model._queries(), model.query_places[None]
+        x, where = model.empty_queries(), model.query_places[None]
         size = jnp.asarray(hw[::-1]) / config.backbone.stride
         gaussians = model.decoder[0].gaussians(x, where, size * model.anchor_points()[None])
         return gaussian_bias(gaussians, cells)(), model.anchor_points()

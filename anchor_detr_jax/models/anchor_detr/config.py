@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from anchor_detr_jax.backbones.resnet import ResNetConfig
 from anchor_detr_jax.models.checks import Rules, check
@@ -50,6 +51,9 @@ class AnchorDETRConfig:
     num_patterns: int = 3
     dropout: float = 0.0
 
+    no_object: ClassVar[bool] = False
+    """Whether the last column of the logits is "no object", and a softmax goes over all."""
+
     def __post_init__(self) -> None:
         check(self, self._rules())
 
@@ -84,8 +88,3 @@ class AnchorDETRConfig:
             f"{self.num_queries} queries ({patterns} at {points}), {self.attention} "
             f"attention{levels}"
         )
-
-    @property
-    def no_object(self) -> bool:
-        """Whether the last column of the logits is "no object", and a softmax goes over all."""
-        return False

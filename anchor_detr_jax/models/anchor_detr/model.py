@@ -16,6 +16,7 @@ from anchor_detr_jax.layers.normalization import MaskedGroupNorm
 from anchor_detr_jax.layers.padding import FeatureMap, downsampled, zero_padding
 from anchor_detr_jax.layers.position import cell_centres, sine_embedding_1d, sine_embedding_2d
 from anchor_detr_jax.layers.recomputation import recomputed
+from anchor_detr_jax.models import forward
 from anchor_detr_jax.models.anchor_detr.config import AnchorDETRConfig
 from anchor_detr_jax.models.anchor_detr.decoder import DecoderLayer
 from anchor_detr_jax.models.anchor_detr.encoder import EncoderLayer, LevelLayer
@@ -48,6 +49,8 @@ class AnchorDETR(nn.Module):
     rcda_impl: str = "auto"
     folded: bool = False
     in_parts: bool = False
+
+    __call__ = forward.outputs_of
 
     def setup(self) -> None:
         """Name every part; the names are the parameter tree."""
@@ -83,20 +86,6 @@ class AnchorDETR(nn.Module):
             )
         self.class_head = focal_class_head(c.num_classes, fan_in=c.hidden_dim)
         self.box_head = BoxHead(c.hidden_dim, zero_start=(0.0, 0.0, -2.0, -2.0))
-
-    def __call__(
-        self, images: Images | FeatureMap, *, train: bool = False, last_layer_only: bool = False
-    ) -> Outputs:
-        """Logits and boxes of every decoder layer, or (L = 1) of the last alone.
-
-        Args:
-            images: a padded batch.
-            train: drop out; needs the random stream `dropout` where the rate is not 0.
-            last_layer_only: spare the heads of all other layers.
-        """
-        memory, places = self.encode(images, train=train)
-        hidden = self.decode(memory, places, train=train)
-        return self.predict_boxes(hidden[-1:] if last_layer_only else hidden)
 
     def encode(
         self, images: Images | FeatureMap, *, train: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from anchor_detr_jax.backbones.resnet import ResNetConfig
 from anchor_detr_jax.models.checks import check, common_rules
@@ -40,6 +41,9 @@ class ConditionalDETRConfig:
     decoder_layers: int = 6
     dropout: float = 0.1
 
+    no_object: ClassVar[bool] = False
+    """Whether the last column of the logits is "no object", and a softmax goes over all."""
+
     def __post_init__(self) -> None:
         check(self, common_rules(self))
 
@@ -52,8 +56,3 @@ class ConditionalDETRConfig:
     def queries(self) -> str:
         """The queries in words."""
         return f"{self.num_queries} conditional queries"
-
-    @property
-    def no_object(self) -> bool:
-        """Whether the last column of the logits is "no object", and a softmax goes over all."""
-        return False

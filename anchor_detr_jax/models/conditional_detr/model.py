@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,15 +11,13 @@ from jaxtyping import Array, Float
 from anchor_detr_jax.backbones.resnet import ResNet
 from anchor_detr_jax.layers.linear import XAVIER, Mlp
 from anchor_detr_jax.layers.normalization import layer_norm
-from anchor_detr_jax.layers.padding import FeatureMap
 from anchor_detr_jax.layers.position import sine_embedding_2d
-from anchor_detr_jax.layers.recomputation import recomputed
+from anchor_detr_jax.models import forward
 from anchor_detr_jax.models.conditional_detr.config import ConditionalDETRConfig
 from anchor_detr_jax.models.conditional_detr.decoder import DecoderLayer
 from anchor_detr_jax.models.detr.encoder import Encoder, MapPlaces
 from anchor_detr_jax.models.heads import BoxHead, focal_class_head, inverse_sigmoid
-from anchor_detr_jax.models.pixels import normalised
-from anchor_detr_jax.structures import Images, Outputs
+from anchor_detr_jax.structures import Outputs
 
 __all__ = ["ConditionalDETR"]
 
@@ -46,6 +42,12 @@ class ConditionalDETR(nn.Module):
     folded: bool = False
     in_parts: bool = False
 
+    __call__ = forward.outputs_of
+    encode = forward.encode
+    empty_queries = forward.empty_queries
+    constants = forward.constants
+    decoded = forward.decoded
+
     def setup(self) -> None:
         """Name every part; the names are the parameter tree."""
         c, dtype = self.config, self.dtype
@@ -64,27 +66,6 @@ class ConditionalDETR(nn.Module):
         self.class_head = focal_class_head(c.num_classes, fan_in=c.hidden_dim)
         self.box_head = BoxHead(c.hidden_dim, zero_start=(0.0, 0.0, 0.0, 0.0))
 
-    def __call__(
-        self, images: Images | FeatureMap, *, train: bool = False, last_layer_only: bool = False
-    ) -> Outputs:
-        """Logits and boxes of every decoder layer, or (L = 1) of the last alone.
-
-        Args:
-            images: a padded batch.
-            train: drop out; needs the random stream `dropout` where the rate is not 0.
-            last_layer_only: spare the heads of all other layers.
-        """
-        memory, places = self.encode(images, train=train)
-        hidden = self.decode(memory, places, train=train)
-        return self.predict_boxes(hidden[-1:] if last_layer_only else hidden)
-
-    def encode(
-        self, images: Images | FeatureMap, *, train: bool = False
-    ) -> tuple[Float[Array, "b h w e"], MapPlaces]:
-        """Pixels to the encoded map."""
-        pixels = normalised(images)
-        return self.encoder(self.backbone(pixels)[-1], pixels.valid_hw, train)
-
     def decode(
         self, memory: Float[Array, "b h w e"], places: MapPlaces, *, train: bool = False
     ) -> Float[Array, "l b q e"]:
@@ -95,18 +76,11 @@ class ConditionalDETR(nn.Module):
             x = self.get_variable("constants", "decoder")
             hidden = [self.decoder[0].over_memory(x, where, sines, memory, places, train)]
         else:
-            hidden = [self._decoded(0, self._queries(), sines, memory, places, train)]
+            hidden = [self.decoded(0, self.empty_queries(), sines, memory, places, train=train)]
         for i in range(1, len(self.decoder)):
             spatial = sines * self.spatial_scale(hidden[-1])
-            hidden.append(self._decoded(i, hidden[-1], spatial, memory, places, train))
+            hidden.append(self.decoded(i, hidden[-1], spatial, memory, places, train=train))
         return jnp.stack(hidden)
-
-    def _decoded(self, layer: int, x: Array, spatial: Array, *rest: Any) -> Float[Array, "b q e"]:
-        *arrays, train = rest
-        where = self.query_places[None]
-        return recomputed(
-            self.decoder[layer], x, where, spatial, *arrays, what=self.remat, static=(train,)
-        )
 
     def reference_points(self) -> Float[Array, "q 2"]:
         """(x, y) of each query's reference point, as fractions of the image."""
@@ -115,19 +89,6 @@ class ConditionalDETR(nn.Module):
     def _sines(self) -> Float[Array, "1 q e"]:
         """Embeddings of the reference points."""
         return sine_embedding_2d(self.reference_points(), self.config.hidden_dim)[None]
-
-    def _queries(self) -> Float[Array, "1 q e"]:
-        """Nothing is known of any image yet."""
-        c = self.config
-        return jnp.zeros((1, c.num_queries, c.hidden_dim), self.dtype or jnp.float32)
-
-    def constants(self) -> dict[str, Any]:
-        """What is the same for every image: the collection `constants`, for inference.
-
-        The queries up to their first look at the image.
-        """
-        where = self.query_places[None]
-        return {"decoder": self.decoder[0].among_queries(self._queries(), where, False)}
 
     def predict_boxes(self, hidden: Float[Array, "l b q e"]) -> Outputs:
         """Features to logits and boxes; the heads are the same for every layer."""

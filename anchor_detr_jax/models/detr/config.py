@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from anchor_detr_jax.backbones.resnet import ResNetConfig
 from anchor_detr_jax.models.checks import Rules, check, common_rules
@@ -54,6 +55,9 @@ class DETRConfig:
     pre_norm: bool = False
     dropout: float = 0.1
 
+    no_object: ClassVar[bool] = True
+    """Whether the last column of the logits is "no object", and a softmax goes over all."""
+
     def __post_init__(self) -> None:
         check(self, self._rules())
 
@@ -72,8 +76,3 @@ class DETRConfig:
     def queries(self) -> str:
         """The queries in words."""
         return f"{self.num_queries} learned queries"
-
-    @property
-    def no_object(self) -> bool:
-        """Whether the last column of the logits is "no object", and a softmax goes over all."""
-        return True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax.numpy as jnp
 from flax.typing import Dtype
@@ -12,14 +10,12 @@ from jaxtyping import Array, Float
 from anchor_detr_jax.backbones.resnet import ResNet
 from anchor_detr_jax.layers.linear import linear
 from anchor_detr_jax.layers.normalization import layer_norm
-from anchor_detr_jax.layers.padding import FeatureMap
-from anchor_detr_jax.layers.recomputation import recomputed
+from anchor_detr_jax.models import forward
 from anchor_detr_jax.models.detr.config import DETRConfig
 from anchor_detr_jax.models.detr.decoder import DecoderLayer
 from anchor_detr_jax.models.detr.encoder import Encoder, MapPlaces
 from anchor_detr_jax.models.heads import BoxHead
-from anchor_detr_jax.models.pixels import normalised
-from anchor_detr_jax.structures import Images, Outputs
+from anchor_detr_jax.structures import Outputs
 
 __all__ = ["DETR"]
 
@@ -44,6 +40,12 @@ class DETR(nn.Module):
     folded: bool = False
     in_parts: bool = False
 
+    __call__ = forward.outputs_of
+    encode = forward.encode
+    empty_queries = forward.empty_queries
+    constants = forward.constants
+    decoded = forward.decoded
+
     def setup(self) -> None:
         """Name every part; the names are the parameter tree."""
         c, dtype = self.config, self.dtype
@@ -60,27 +62,6 @@ class DETR(nn.Module):
         self.class_head = linear(c.num_classes + 1, fan_in=c.hidden_dim)
         self.box_head = BoxHead(c.hidden_dim)
 
-    def __call__(
-        self, images: Images | FeatureMap, *, train: bool = False, last_layer_only: bool = False
-    ) -> Outputs:
-        """Logits and boxes of every decoder layer, or (L = 1) of the last alone.
-
-        Args:
-            images: a padded batch.
-            train: drop out; needs the random stream `dropout` where the rate is not 0.
-            last_layer_only: spare the heads of all other layers.
-        """
-        memory, places = self.encode(images, train=train)
-        hidden = self.decode(memory, places, train=train)
-        return self.predict_boxes(hidden[-1:] if last_layer_only else hidden)
-
-    def encode(
-        self, images: Images | FeatureMap, *, train: bool = False
-    ) -> tuple[Float[Array, "b h w e"], MapPlaces]:
-        """Pixels to the encoded map."""
-        pixels = normalised(images)
-        return self.encoder(self.backbone(pixels)[-1], pixels.valid_hw, train)
-
     def decode(
         self, memory: Float[Array, "b h w e"], places: MapPlaces, *, train: bool = False
     ) -> Float[Array, "l b q e"]:
@@ -91,29 +72,10 @@ class DETR(nn.Module):
             x = self.get_variable("constants", "decoder")
             hidden = [self.decoder[0].over_memory(x, where, memory, places, train)]
         else:
-            hidden = [self._decoded(self.decoder[0], self._queries(), memory, places, train)]
-        for layer in self.decoder[1:]:
-            hidden.append(self._decoded(layer, hidden[-1], memory, places, train))
+            hidden = [self.decoded(0, self.empty_queries(), memory, places, train=train)]
+        for i in range(1, len(self.decoder)):
+            hidden.append(self.decoded(i, hidden[-1], memory, places, train=train))
         return jnp.stack(hidden)
-
-    def _decoded(
-        self, layer: DecoderLayer, x: Array, memory: Array, places: MapPlaces, train: bool
-    ) -> Float[Array, "b q e"]:
-        where = self.query_places[None]
-        return recomputed(layer, x, where, memory, places, what=self.remat, static=(train,))
-
-    def _queries(self) -> Float[Array, "1 q e"]:
-        """Nothing is known of any image yet."""
-        c = self.config
-        return jnp.zeros((1, c.num_queries, c.hidden_dim), self.dtype or jnp.float32)
-
-    def constants(self) -> dict[str, Any]:
-        """What is the same for every image: the collection `constants`, for inference.
-
-        The queries up to their first look at the image.
-        """
-        where = self.query_places[None]
-        return {"decoder": self.decoder[0].among_queries(self._queries(), where, False)}
 
     def predict_boxes(self, hidden: Float[Array, "l b q e"]) -> Outputs:
         """Features to logits and boxes; the heads are the same for every layer."""

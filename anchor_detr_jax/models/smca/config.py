@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from anchor_detr_jax.backbones.resnet import ResNetConfig
 from anchor_detr_jax.models.checks import Rules, check, common_rules
@@ -52,6 +53,9 @@ class SMCAConfig:
     query_mixture: bool = False
     dropout: float = 0.1
 
+    no_object: ClassVar[bool] = False
+    """Whether the last column of the logits is "no object", and a softmax goes over all."""
+
     def __post_init__(self) -> None:
         check(self, self._rules())
 
@@ -75,8 +79,3 @@ class SMCAConfig:
     def queries(self) -> str:
         """The queries in words."""
         return f"{self.num_queries} queries with Gaussians of {self.dynamic_scale}"
-
-    @property
-    def no_object(self) -> bool:
-        """Whether the last column of the logits is "no object", and a softmax goes over all."""
-        return False
