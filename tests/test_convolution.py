@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from anchor_detr_jax.layers.convolution import Convolution, convolved
+from anchor_detr_jax.layers.winograd import winograd
 
 
 def by_xla(x, kernel, stride, dilation):
@@ -70,3 +71,30 @@ def test_the_module_computes_in_its_type():
     assert variables["params"]["kernel"].shape == (3, 3, 4, 8)
     assert variables["params"]["kernel"].dtype == jnp.float32
     assert module.apply(variables, x).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("hw", [(8, 12), (7, 10), (9, 13), (1, 2), (1, 1)])
+def test_winograd_is_the_same_convolution(hw, dilation):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, *hw, 32)), jnp.float32)
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 24)) / 17, jnp.float32)
+    found = winograd(x, kernel, dilation)
+    np.testing.assert_allclose(found, by_xla(x, kernel, 1, dilation), atol=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("channels", "stride", "dtype", "expected"),
+    [
+        (256, 1, jnp.float32, True),
+        (128, 1, jnp.float32, False),
+        (256, 2, jnp.float32, False),
+        (256, 1, jnp.bfloat16, False),
+    ],
+)
+def test_winograd_where_it_is_faster_and_rounds_little(channels, stride, dtype, expected):
+    x = jnp.ones((1, 8, 8, channels), dtype)
+    layer = Convolution(channels, 3, stride=stride, by_winograd=True, dtype=dtype)
+    variables = jax.eval_shape(layer.init, jax.random.key(0), x)
+    jaxpr = str(jax.make_jaxpr(layer.apply)(variables, x))
+    assert ("conv_general_dilated" not in jaxpr) == expected

@@ -32,7 +32,6 @@ _NORMS = ("frozen_batch", "group")
 _GROUP_CHANNELS, _MOST_GROUPS = 8, 32
 """A group norm's groups have at least so many channels, and there are at most so many groups."""
 
-
 _BAND_ROWS = 200
 """The most rows of pixels in a band. Less saves little memory, and the bands overlap."""
 
@@ -95,10 +94,12 @@ class _Layer:
     Attributes:
         norm: as in `ResNetConfig`, or "folded": the convolution does the batch norm's work.
         dtype: what is computed in.
+        by_winograd: as in `Convolution`.
     """
 
     norm: str
     dtype: Dtype | None
+    by_winograd: bool
 
     def __call__(
         self,
@@ -116,6 +117,7 @@ class _Layer:
             stride=stride,
             dilation=dilation,
             bias=self.norm == "folded",
+            by_winograd=self.by_winograd,
             dtype=self.dtype,
             name=name,
         )
@@ -139,6 +141,7 @@ class ResidualBlock(nn.Module):
         dilation: of all of these.
         norm: as in `_Layer`.
         dtype: what is computed in.
+        by_winograd: as in `Convolution`.
     """
 
     kind: str
@@ -147,10 +150,11 @@ class ResidualBlock(nn.Module):
     dilation: int = 1
     norm: str = "frozen_batch"
     dtype: Dtype | None = None
+    by_winograd: bool = False
 
     @nn.compact
     def __call__(self, x: FeatureMap) -> FeatureMap:
-        layer = _Layer(self.norm, self.dtype)
+        layer = _Layer(self.norm, self.dtype, self.by_winograd)
         how = {"stride": self.stride, "dilation": self.dilation}
         if self.kind == "bottleneck":
             y = _relu(layer(x, self.width, 1, name="conv1"))
@@ -172,8 +176,9 @@ class ResNet(nn.Module):
         dtype: what is computed in; None: float32.
         remat: what the backward pass computes again, one of `RECOMPUTATION`.
         folded: batch norms are part of the convolutions, as `backbones.folding` makes them.
-        in_parts: rows of pixels go through the first layers in bands, so that the largest maps are
-            never whole in memory. What comes out is the same. Not with group norms.
+        in_parts: for CPUs. Rows of pixels go through the first layers in bands, so that the largest
+            maps are never whole in memory; what comes out is the same. Not with group norms. And
+            convolutions are Winograd's where that is faster.
     """
 
     config: ResNetConfig
@@ -206,7 +211,7 @@ class ResNet(nn.Module):
     def _first_layers(self, pixels: FeatureMap) -> FeatureMap:
         """The stem, the first stage, and the next one's first block, after which maps are small."""
         c = self.config
-        layer = _Layer(self._norm, self.dtype)
+        layer = _Layer(self._norm, self.dtype, self.in_parts)
         x = _relu(layer(pixels, c.width, 7, stride=min(c.stem_stride, 2), name="conv1"))
         x = _max_pool(x) if c.stem_stride == 4 else x
         for i in range(c.blocks[0]):
@@ -223,6 +228,7 @@ class ResNet(nn.Module):
             dilation=2 if dilated and i > 0 else 1,
             norm=self._norm,
             dtype=self.dtype,
+            by_winograd=self.in_parts,
             name=f"layer{stage + 1}_{i}",
         )
         return recomputed(block, x, what=self.remat)

@@ -11,6 +11,8 @@ from flax.linen.dtypes import promote_dtype
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
+from anchor_detr_jax.layers.winograd import winograd
+
 __all__ = ["Convolution", "convolved"]
 
 _CHANNELS, _POSITIONS = 64, 256
@@ -19,6 +21,10 @@ _CHANNELS, _POSITIONS = 64, 256
 
 _FEW_CHANNELS = 4
 """Up to so many channels, a convolution of stride 2 is faster with columns taken in pairs."""
+
+
+_WINOGRAD_CHANNELS = 256
+"""With fewer, what Winograd's way adds takes longer than what it spares."""
 
 
 class Convolution(nn.Module):
@@ -30,6 +36,7 @@ class Convolution(nn.Module):
         stride: step from one output to the next.
         dilation: step from one kernel position to the next.
         bias: whether a number is added to each of the features.
+        by_winograd: where it is faster on a CPU; not in training.
         dtype: what is computed in; None: as what comes in.
     """
 
@@ -38,6 +45,7 @@ class Convolution(nn.Module):
     stride: int = 1
     dilation: int = 1
     bias: bool = False
+    by_winograd: bool = False
     dtype: Dtype | None = None
 
     @nn.compact
@@ -46,10 +54,23 @@ class Convolution(nn.Module):
         initial = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
         kernel = self.param("kernel", initial, shape)
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
-        y = convolved(x, kernel, self.stride, self.dilation)
+        if self.by_winograd and _is_for_winograd(kernel, self.stride):
+            y = winograd(x, kernel, self.dilation)
+        else:
+            y = convolved(x, kernel, self.stride, self.dilation)
         if not self.bias:
             return y
         return y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(y.dtype)
+
+
+def _is_for_winograd(kernel: Float[Array, "k k c d"], stride: int) -> bool:
+    """In less than float32 its sums round too much."""
+    size, _, *channels = kernel.shape
+    return (
+        (size, stride) == (3, 1)
+        and min(channels) >= _WINOGRAD_CHANNELS
+        and kernel.dtype == jnp.float32
+    )
 
 
 def convolved(

@@ -1,0 +1,82 @@
+"""Convolutions of 3x3 with fewer multiplications, for CPUs.
+
+Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2016), F(2x2, 3x3).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["winograd"]
+
+
+def winograd(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"], dilation: int = 1
+) -> Float[Array, "b h w d"]:
+    """A convolution of stride 1, zeros around the map: 16 multiplications for 4 outputs, not 36.
+
+    What is added before and after outweighs that where channels are few. Its rounding is larger
+    than that of a plain sum, by little in float32 and by too much in bfloat16.
+
+    Args:
+        x: the map.
+        kernel: of 3x3.
+        dilation: step from one kernel position to the next.
+    """
+    if dilation == 1:
+        return _four_at_a_time(x, kernel)
+    b, h, w, c = x.shape
+    n = dilation
+    x = jnp.pad(x, ((0, 0), (0, -h % n), (0, -w % n), (0, 0)))
+    rows, columns = x.shape[1] // n, x.shape[2] // n
+    # Each n-th row and column is a map of its own.
+    x = x.reshape(b, rows, n, columns, n, c).transpose(0, 2, 4, 1, 3, 5)
+    y = _four_at_a_time(x.reshape(b * n * n, rows, columns, c), kernel)
+    y = y.reshape(b, n, n, rows, columns, -1).transpose(0, 3, 1, 4, 2, 5)
+    return y.reshape(b, rows * n, columns * n, -1)[:, :h, :w]
+
+
+def _four_at_a_time(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c d"]
+) -> Float[Array, "b h w d"]:
+    """Outputs in squares of 2x2, each from a square of 4x4."""
+    b, h, w, c = x.shape
+    # Kernels that depend on nothing are all transformed when a program starts, and kept.
+    kernel = kernel + 0 * x[0, 0, 0, 0]
+    x = jnp.pad(x, ((0, 0), (1, 1 + h % 2), (1, 1 + w % 2), (0, 0)))
+    seen = [part for rows in _of_inputs(x, 1) for part in _of_inputs(rows, 2)]
+    kernels = [part for rows in _of_kernel(kernel) for part in _of_kernel(rows)]
+    squares = seen[0].shape[1:3]
+    products = [
+        (part.reshape(-1, c) @ weight).reshape(b, *squares, -1)
+        for part, weight in zip(seen, kernels, strict=True)
+    ]
+    by_column = [_of_products(products[i : i + 4]) for i in range(0, 16, 4)]
+    left, right = (_of_products(list(column)) for column in zip(*by_column, strict=True))
+    y = jnp.stack([jnp.stack(pair, axis=3) for pair in zip(left, right, strict=True)], axis=2)
+    return y.reshape(b, 2 * squares[0], 2 * squares[1], -1)[:, :h, :w]
+
+
+def _of_inputs(x: Float[Array, "b h w c"], axis: int) -> list[Array]:
+    """What is multiplied, of each four inputs in a row; the next four start two further on."""
+    count = x.shape[axis] // 2 - 1
+
+    def every_second(start: int) -> Array:
+        return jax.lax.slice_in_dim(x, start, start + 2 * count - 1, 2, axis)
+
+    a, b, c, d = map(every_second, range(4))
+    return [a - c, b + c, c - b, b - d]
+
+
+def _of_kernel(kernel: Float[Array, "3 ..."]) -> list[Array]:
+    """What it is multiplied with."""
+    a, b, c = (jax.lax.index_in_dim(kernel, i, keepdims=False) for i in range(3))
+    return [a, (a + b + c) / 2, (a - b + c) / 2, c]
+
+
+def _of_products(products: list[Array]) -> list[Array]:
+    """Two outputs in a row."""
+    a, b, c, d = products
+    return [a + b + c, b - c - d]
