@@ -20,6 +20,7 @@ from absl import flags
 
 from anchor_detr_jax.checkpoint import StoredDetector, save_folder
 from anchor_detr_jax.command import run_command
+from anchor_detr_jax.command.image_size import ImageSizeFlags
 from anchor_detr_jax.conversion.convert import read_torch_backbone, read_torch_detector
 
 _DILATION = flags.DEFINE_bool(
@@ -31,8 +32,7 @@ _EXPECTED_AP = flags.DEFINE_float(
     "expected_ap", None, "AP to agree with, in per cent, for models that are not published."
 )
 _SPLIT = flags.DEFINE_string("split", "val2017", "Which part of --verify.")
-_SHORT_SIDE = flags.DEFINE_integer("short_side", 800, "Short side of the resized images.", 1)
-_LONG_SIDE = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
+_SIZE = ImageSizeFlags()
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images at a time; changes no number.", 1)
 
 _TOLERANCE = 0.1
@@ -77,8 +77,7 @@ def _verify(stored: StoredDetector, coco: Path) -> None:
     results = detect_dataset(
         Detector(stored),
         dataset,
-        short_side=_SHORT_SIDE.value,
-        long_side=_LONG_SIDE.value,
+        **_SIZE.value,
         batch_size=_BATCH_SIZE.value or default_batch_size(),
         progress=True,
     )

@@ -19,8 +19,9 @@ from tqdm import tqdm
 from anchor_detr_jax.checkpoint import StoredDetector, save_folder
 from anchor_detr_jax.conversion.convert import write_torch_detector
 from anchor_detr_jax.data.batching import PreparedImage, bucketed_batches, pad_images
-from anchor_detr_jax.data.buckets import inference_buckets, padded_to
+from anchor_detr_jax.data.buckets import padded_to
 from anchor_detr_jax.data.categories import Categories
+from anchor_detr_jax.data.image_size import ImageSize
 from anchor_detr_jax.data.image_source import (
     ImageSource,
     check_request,
@@ -101,6 +102,7 @@ class Detector:
         top_k: int = 100,
         short_side: int = 800,
         long_side: int = 1333,
+        fixed_hw: tuple[int, ...] = (),
         batch_size: int | None = None,
         progress: bool = False,
         on_error: Callable[[int, Exception], object] | None = None,
@@ -119,6 +121,7 @@ class Detector:
             top_k: most detections of an image.
             short_side: images are resized until their short side is this long,
             long_side: unless their long side would be longer than this.
+            fixed_hw: height and width of all instead of these, whatever their aspect was; (): none.
             batch_size: images at a time; None: 1 for each device on the CPU, 8 elsewhere.
             progress: show a progress bar.
             on_error: called with the place in `images`, and with the error, of each one that
@@ -135,6 +138,7 @@ class Detector:
             top_k=top_k,
             short_side=short_side,
             long_side=long_side,
+            fixed_hw=fixed_hw,
             batch_size=batch_size,
             on_error=on_error,
         )
@@ -152,6 +156,7 @@ class Detector:
         top_k: int = 100,
         short_side: int = 800,
         long_side: int = 1333,
+        fixed_hw: tuple[int, ...] = (),
         batch_size: int | None = None,
         on_error: Callable[[int, Exception], object] | None = None,
     ) -> Iterator[Detections]:
@@ -160,16 +165,17 @@ class Detector:
         Images are asked for a few ahead of what is given out (of many sizes: up to `_TOGETHER`
         batches ahead, after which batches are filled up), and not kept.
         """
-        check_request(threshold, top_k, short_side, long_side, batch_size)
-        batch_size, sides = batch_size or default_batch_size(), (short_side, long_side)
+        check_request(threshold, top_k, batch_size)
+        size = ImageSize(short_side, long_side, fixed_hw)
+        batch_size = batch_size or default_batch_size()
         numbered = enumerate(images)
         for first in numbered:
             together = chain([first], islice(numbered, _TOGETHER * batch_size - 1))
             found: dict[int, Detections] = {}
             failed = partial(_fail, found, on_error) if on_error else None
             batches = self.detect_batches(
-                prepared_sources(together, sides, ahead=4 + batch_size, on_error=failed),
-                buckets=inference_buckets(*sides),
+                prepared_sources(together, size, ahead=4 + batch_size, on_error=failed),
+                buckets=size.buckets(),
                 batch_size=batch_size,
                 top_k=top_k,
                 columns=self.categories.in_use,
@@ -205,6 +211,7 @@ class Detector:
         *,
         short_side: int = 800,
         long_side: int = 1333,
+        fixed_hw: tuple[int, ...] = (),
         batch_size: int | None = None,
         top_k: int = 100,
         progress: bool = False,
@@ -215,8 +222,8 @@ class Detector:
             >>> print(detector.warm_up(short_side=96, long_side=96))
             2 programs ready in ... s
         """
-        check_request(0.0, top_k, short_side, long_side, batch_size)
-        buckets = inference_buckets(short_side, long_side)
+        check_request(0.0, top_k, batch_size)
+        buckets = ImageSize(short_side, long_side, fixed_hw).buckets()
         blanks = (
             PreparedImage(i, np.zeros((*hw, 3), np.uint8), hw) for i, hw in enumerate(buckets)
         )

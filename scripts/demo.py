@@ -68,6 +68,7 @@ def main(arguments: list[str]) -> int:
     sides: dict[str, Any] = {
         "short_side": config.evaluation.short_side,
         "long_side": config.evaluation.long_side,
+        "fixed_hw": config.evaluation.fixed_hw,
         "batch_size": config.evaluation.batch_size,
     }
     results = run_dataset(detector, dataset, **sides).results

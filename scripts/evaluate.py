@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from anchor_detr_jax.command import run_command
+from anchor_detr_jax.command.image_size import ImageSizeFlags
 from anchor_detr_jax.command.output_file import check_output_file, write_output_file
 from anchor_detr_jax.data.formats.coco import CocoDataset, read_coco, read_coco_split
 
@@ -46,8 +47,7 @@ _REPORT = flags.DEFINE_string(
 )
 _PER_CLASS = flags.DEFINE_bool("per_class", False, "Say the AP of each category too.")
 _VOC = flags.DEFINE_bool("voc", False, "Say Pascal VOC's AP too, over 11 and over all points.")
-_SHORT_SIDE = flags.DEFINE_integer("short_side", 800, "Short side of the resized images.", 1)
-_LONG_SIDE = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
+_SIZE = ImageSizeFlags()
 _WARMUP = flags.DEFINE_bool("warmup", False, "Compile for images of every shape before the first.")
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
@@ -170,8 +170,7 @@ def _detect(dataset: CocoDataset, output: Path) -> list[dict[str, Any]]:
     from anchor_detr_jax.evaluation.runner import InterruptedRun, run_dataset
 
     how = {
-        "short_side": _SHORT_SIDE.value,
-        "long_side": _LONG_SIDE.value,
+        **_SIZE.value,
         "batch_size": _BATCH_SIZE.value or default_batch_size(),
         "progress": True,
     }

@@ -25,6 +25,7 @@ from absl import flags
 from tqdm import tqdm
 
 from anchor_detr_jax.command import run_command
+from anchor_detr_jax.command.image_size import ImageSizeFlags
 
 if TYPE_CHECKING:
     from anchor_detr_jax import Detections
@@ -41,8 +42,7 @@ _IMAGES = flags.DEFINE_multi_string(
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for what is drawn.", required=True)
 _THRESHOLD = flags.DEFINE_float("threshold", 0.5, "Lowest score to show.", 0.0, 1.0)
 _TOP_K = flags.DEFINE_integer("top_k", 100, "Most detections of a picture.", 1)
-_SHORT_SIDE = flags.DEFINE_integer("short_side", 800, "Short side of the resized images.", 1)
-_LONG_SIDE = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
+_SIZE = ImageSizeFlags()
 _WARMUP = flags.DEFINE_bool("warmup", False, "Compile for images of every shape before the first.")
 
 _LONGEST_JPEG = 65500
@@ -73,8 +73,7 @@ def main(arguments: list[str]) -> None:
     if _WARMUP.value:
         print(
             detector.warm_up(
-                short_side=_SHORT_SIDE.value,
-                long_side=_LONG_SIDE.value,
+                **_SIZE.value,
                 top_k=_TOP_K.value,
                 progress=True,
             )
@@ -85,8 +84,7 @@ def main(arguments: list[str]) -> None:
         detector.predict_stream,
         threshold=_THRESHOLD.value,
         top_k=_TOP_K.value,
-        short_side=_SHORT_SIDE.value,
-        long_side=_LONG_SIDE.value,
+        **_SIZE.value,
     )
     failed = (_draw_pictures(pictures, output, detect) if pictures else 0) + (
         _draw_videos(videos, output, detect) if videos else 0

@@ -13,6 +13,7 @@ import importlib.util
 from absl import flags
 
 from anchor_detr_jax.command import run_command
+from anchor_detr_jax.command.image_size import ImageSizeFlags
 
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Folder of a detector or a run, or a .pth.", required=True
@@ -22,8 +23,7 @@ _PORT = flags.DEFINE_integer("port", 8000, "Port to listen on; 0: any that is fr
 _DTYPE = flags.DEFINE_enum(
     "dtype", "float32", ["float32", "bfloat16"], "What is computed in; bfloat16: accelerators."
 )
-_SHORT_SIDE = flags.DEFINE_integer("short_side", 800, "Short side of the resized images.", 1)
-_LONG_SIDE = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
+_SIZE = ImageSizeFlags()
 _THRESHOLD = flags.DEFINE_float(
     "threshold", 0.5, "Lowest score, where a request does not say.", 0.0, 1.0
 )
@@ -80,8 +80,7 @@ def main(arguments: list[str]) -> None:
     dtype = None if _DTYPE.value == "float32" else _DTYPE.value
     served = ServedDetector(
         ad.load(_CHECKPOINT.value, dtype=dtype),
-        short_side=_SHORT_SIDE.value,
-        long_side=_LONG_SIDE.value,
+        **_SIZE.value,
         batch_size=_BATCH_SIZE.value,
         top_k=_TOP_K.value,
     )

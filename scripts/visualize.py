@@ -28,6 +28,7 @@ from absl import flags
 from tqdm import tqdm
 
 from anchor_detr_jax.command import run_command
+from anchor_detr_jax.command.image_size import ImageSizeFlags
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -53,8 +54,7 @@ _DETECTION = flags.DEFINE_integer(
 _LAYER = flags.DEFINE_integer("layer", -1, "Which layer's attention; -1: the last.")
 _HEAD = flags.DEFINE_string("head", "mean", "Which head's attention, or `mean`: of all heads.")
 _THRESHOLD = flags.DEFINE_float("threshold", 0.5, "Lowest score of a detection.", 0.0, 1.0)
-_SHORT_SIDE = flags.DEFINE_integer("short_side", 800, "Short side of the resized images.", 1)
-_LONG_SIDE = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
+_SIZE = ImageSizeFlags()
 
 _ALL = (
     *("truth", "anchors", "patterns", "layers", "attention", "gaussians"),
@@ -193,8 +193,7 @@ def _observed(
                 detector,
                 picture.opened(),
                 threshold=_THRESHOLD.value,
-                short_side=_SHORT_SIDE.value,
-                long_side=_LONG_SIDE.value,
+                **_SIZE.value,
             )
             found = ", ".join(f"{i} {one.name} {one.score:.2f}" for i, one in enumerate(seen.found))
             tqdm.write(f"{picture.name}: {found or 'nothing found'}")

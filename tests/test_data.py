@@ -15,6 +15,7 @@ from anchor_detr_jax.data.batching import bucketed_batches, in_threads, prepare
 from anchor_detr_jax.data.buckets import inference_buckets, padded_to, smallest_bucket
 from anchor_detr_jax.data.categories import COCO_NAMES, Categories, coco_columns
 from anchor_detr_jax.data.formats.coco import read_coco, read_coco_split
+from anchor_detr_jax.data.image_size import ImageSize
 from anchor_detr_jax.data.transforms import open_rgb, resize, resized_hw
 from anchor_detr_jax.models.pixels import normalised
 from anchor_detr_jax.structures import Images
@@ -102,11 +103,18 @@ def test_a_bucket_holds_every_resized_image(hw, sides):
     smallest_bucket(new, inference_buckets(short_side, long_side))
 
 
+def test_images_of_one_size_have_one_bucket():
+    size = ImageSize(fixed_hw=(500, 640))
+    assert {size.of(hw) for hw in [(1, 9), (480, 640), (3000, 20)]} == {(500, 640)}
+    assert size.buckets() == [(512, 640)]
+    assert ImageSize(32, 64).buckets() == inference_buckets(32, 64)
+
+
 def test_every_image_is_in_one_batch():
     rng = np.random.default_rng(0)
     sizes = rng.integers(10, 90, (23, 2))
     images = [Image.new("RGB", (int(w), int(h)), (i, 0, 0)) for i, (h, w) in enumerate(sizes)]
-    prepared = [prepare(i, image, 32, 64) for i, image in enumerate(images)]
+    prepared = [prepare(i, image, ImageSize(32, 64)) for i, image in enumerate(images)]
     batches = list(bucketed_batches(prepared, inference_buckets(32, 64), 4))
     assert sorted(i for batch in batches for i in batch.indices) == list(range(23))
     for batch in batches:

@@ -8,6 +8,7 @@ from PIL import Image
 
 import anchor_detr_jax as ad
 from anchor_detr_jax.data.categories import Categories
+from anchor_detr_jax.data.transforms import resize
 
 SIDES = {"short_side": 96, "long_side": 160}
 
@@ -166,6 +167,16 @@ def test_photographs_of_any_shape(narrow):
     assert [len(f) for f in found] == [3] * 5
 
 
+def test_pictures_of_one_size_whatever_their_aspect(narrow):
+    pixels = np.random.default_rng(2).integers(0, 256, (70, 41, 3), np.uint8)
+    (found,) = narrow.predict(pixels, threshold=0.0, top_k=9, fixed_hw=(72, 100))
+    small = resize(Image.fromarray(pixels), (72, 100))
+    (expected,) = narrow.predict(small, threshold=0.0, top_k=9, short_side=72, long_side=100)
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    there = expected.boxes * np.tile([41 / 100, 70 / 72], 2)
+    np.testing.assert_allclose(found.boxes, there, atol=1e-2)
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -173,6 +184,7 @@ def test_photographs_of_any_shape(narrow):
         ({"top_k": 0}, "top_k is 0"),
         ({"batch_size": -1}, "batch_size is -1"),
         ({"long_side": 0}, "long_side is 0, expected at least 1"),
+        ({"fixed_hw": (0, 640)}, r"fixed_hw is \(0, 640\), expected \(height, width\) in pixels"),
     ],
 )
 def test_numbers_that_cannot_be_meant(narrow, wrong, says):

@@ -272,6 +272,7 @@ def test_they_are_kept_at_home_by_default(tmp_path, monkeypatch):
     assert compilation_cache({"XDG_CACHE_HOME": "relative"}) == expected  # as the standard says
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_breaks_nothing(checkpoint, tmp_path):
     (tmp_path / "file").write_text("")
     annotations = tmp_path / "a.json"

@@ -84,3 +84,12 @@ def test_a_pattern_without_pictures(tmp_path):
     )
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert "the pattern has no pictures" in done.stderr
+
+
+def test_a_size_that_is_none():
+    done = run(
+        *("scripts/predict.py", "--checkpoint=nowhere", "--output=drawn", "--images=x.jpg"),
+        "--fixed_hw=640",
+        check=False,
+    )
+    assert "expected HEIGHTxWIDTH, such as 640x640" in one_error(done)

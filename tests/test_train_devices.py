@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow  # a process with eight simulated devices
+
 PROGRAM = Path(__file__).with_name("steps_on_devices.py")
 CUT = "eight devices, cut parameters"
 WAYS = {"narrow": [CUT, "two parts on four devices"], "r50_c5": ["eight devices", "alone"]}
 
 
-@pytest.fixture(scope="module", params=["narrow", pytest.param("r50_c5", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["narrow", "r50_c5"])
 def steps(request, tmp_path_factory):
     """Losses and gradients of the same step, done in several ways."""
     output = tmp_path_factory.mktemp("steps") / "steps.npz"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from anchor_detr_jax.data.batching import pad_images, prepare
-from anchor_detr_jax.data.buckets import inference_buckets, smallest_bucket
+from anchor_detr_jax.data.buckets import smallest_bucket
+from anchor_detr_jax.data.image_size import ImageSize
 from anchor_detr_jax.data.transforms import open_rgb
 from anchor_detr_jax.structures import Images
 from anchor_detr_jax.training.config import EvaluationConfig
@@ -25,11 +26,11 @@ def read_photographs(folder: str, sides: EvaluationConfig) -> list[Images]:
     files = sorted(file for file in Path(folder).glob("*") if file.suffix.lower() in _KINDS)
     if not files:
         raise ValueError(f"there are no photographs ({', '.join(sorted(_KINDS))}) in {folder!r}")
-    buckets = inference_buckets(sides.short_side, sides.long_side)
+    size = ImageSize(sides.short_side, sides.long_side, sides.fixed_hw)
     batches = []
     for index in range(0, len(files), -(-len(files) // _MOST)):
         image = open_rgb(files[index], apply_exif_rotation=True)
-        pixels = prepare(index, image, sides.short_side, sides.long_side).pixels
+        pixels = prepare(index, image, size).pixels
         hw = (pixels.shape[0], pixels.shape[1])
-        batches.append(pad_images([pixels], smallest_bucket(hw, buckets), 1))
+        batches.append(pad_images([pixels], smallest_bucket(hw, size.buckets()), 1))
     return batches

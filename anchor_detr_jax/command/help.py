@@ -14,7 +14,7 @@ __all__ = ["help_text", "is_missing", "key_flags"]
 _WIDTH, _COLUMN = 100, 24
 
 _CONFIG = "config object"
-_VALUES = {"int": " N", "float": " X", _CONFIG: " FILE"}
+_VALUES = {"int": " N", "float": " X", "size": " HEIGHTxWIDTH", _CONFIG: " FILE"}
 """What stands for a flag's value, by its type; else ..."""
 
 

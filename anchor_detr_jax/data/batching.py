@@ -13,7 +13,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from anchor_detr_jax.data.buckets import smallest_bucket
-from anchor_detr_jax.data.transforms import resize, resized_hw
+from anchor_detr_jax.data.image_size import ImageSize
+from anchor_detr_jax.data.transforms import resize
 from anchor_detr_jax.structures import Images
 
 __all__ = ["Batch", "PreparedImage", "bucketed_batches", "in_threads", "pad_images", "prepare"]
@@ -52,10 +53,10 @@ class Batch:
     indices: list[int]
 
 
-def prepare(index: int, image: Image.Image, short_side: int, long_side: int) -> PreparedImage:
-    """An RGB image resized until its short side, or before that its long side, is as asked."""
+def prepare(index: int, image: Image.Image, size: ImageSize) -> PreparedImage:
+    """An RGB image, resized."""
     hw = (image.height, image.width)
-    return PreparedImage(index, resize(image, resized_hw(hw, short_side, long_side)), hw)
+    return PreparedImage(index, resize(image, size.of(hw)), hw)
 
 
 def in_threads(

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from anchor_detr_jax.data.batching import PreparedImage, in_threads, prepare
+from anchor_detr_jax.data.image_size import ImageSize
 from anchor_detr_jax.data.transforms import open_rgb, upright_rgb
 
 __all__ = ["ImageSource", "check_request", "checked_pixels", "open_source", "prepared_sources"]
@@ -25,9 +26,7 @@ _DECODING = threading.Lock()
 """Pillow decodes on demand, and one picture may be asked for twice at the same time."""
 
 
-def check_request(
-    threshold: float, top_k: int, short_side: int, long_side: int, batch_size: int | None
-) -> None:
+def check_request(threshold: float, top_k: int, batch_size: int | None) -> None:
     """See that what is asked of a prediction can be meant.
 
     Raises:
@@ -35,15 +34,14 @@ def check_request(
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}, expected a score from 0 to 1")
-    numbers = {"top_k": top_k, "short_side": short_side, "long_side": long_side}
-    for name, number in {**numbers, "batch_size": batch_size}.items():
+    for name, number in {"top_k": top_k, "batch_size": batch_size}.items():
         if number is not None and number < 1:
             raise ValueError(f"{name} is {number}, expected at least 1")
 
 
 def prepared_sources(
     numbered: Iterable[tuple[int, ImageSource]],
-    sides: tuple[int, int],
+    size: ImageSize,
     *,
     ahead: int,
     on_error: Callable[[int, Exception], object] | None = None,
@@ -52,7 +50,7 @@ def prepared_sources(
 
     Args:
         numbered: each with the number that stands for it.
-        sides: `short_side` and `long_side` of `prepare`.
+        size: what they are resized to.
         ahead: how many are made ready before they are asked for.
         on_error: called with number and error of each one that cannot be read, which is left out.
             None: the error is raised; it names the file, or the number.
@@ -61,7 +59,7 @@ def prepared_sources(
     def prepared(item: tuple[int, ImageSource]) -> PreparedImage | _Unreadable:
         index, source = item
         try:
-            return prepare(index, _numbered(index, source), *sides)
+            return prepare(index, _numbered(index, source), size)
         except (ValueError, OSError) as error:
             return _Unreadable(index, error)
 

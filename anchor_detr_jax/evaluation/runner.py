@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from anchor_detr_jax.data.batching import PreparedImage, in_threads, prepare
-from anchor_detr_jax.data.buckets import inference_buckets
 from anchor_detr_jax.data.formats.coco import CocoDataset, CocoImage
+from anchor_detr_jax.data.image_size import ImageSize
 from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.devices import DetectedBatch, unbatched
 from anchor_detr_jax.evaluation.speed import BatchCost, RunSpeed, batch_cost, run_speed
@@ -62,6 +62,7 @@ def detect_dataset(
     *,
     short_side: int = 800,
     long_side: int = 1333,
+    fixed_hw: tuple[int, ...] = (),
     batch_size: int = 1,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
@@ -75,6 +76,7 @@ def detect_dataset(
         dataset,
         short_side=short_side,
         long_side=long_side,
+        fixed_hw=fixed_hw,
         batch_size=batch_size,
         progress=progress,
     )
@@ -89,6 +91,7 @@ def run_dataset(
     *,
     short_side: int = 800,
     long_side: int = 1333,
+    fixed_hw: tuple[int, ...] = (),
     batch_size: int = 1,
     progress: bool = False,
 ) -> DatasetRun:
@@ -102,6 +105,7 @@ def run_dataset(
         dataset: what to run it on.
         short_side: images are resized until their short side is this long,
         long_side: unless their long side would be longer than this.
+        fixed_hw: height and width of all instead of these, whatever their aspect was; (): none.
         batch_size: images at a time, over all devices; the numbers do not depend on it.
         progress: show a progress bar.
 
@@ -109,10 +113,11 @@ def run_dataset(
         InterruptedRun: at Ctrl-C; it has what was found.
     """
     gathered = _Gathered(dataset, detector.categories.ids)
-    prepared = partial(_prepared, short_side=short_side, long_side=long_side)
+    size = ImageSize(short_side, long_side, fixed_hw)
+    prepared = partial(_prepared, size=size)
     batches = detector.detect_batches(
         _readable(in_threads(prepared, enumerate(dataset.images)), gathered.unreadable),
-        buckets=inference_buckets(short_side, long_side),
+        buckets=size.buckets(),
         batch_size=batch_size,
         top_k=_DETECTIONS,
         columns=np.ones(len(detector.categories), bool),
@@ -158,13 +163,11 @@ class _Gathered:
         )
 
 
-def _prepared(
-    item: tuple[int, CocoImage], *, short_side: int, long_side: int
-) -> PreparedImage | str:
+def _prepared(item: tuple[int, CocoImage], *, size: ImageSize) -> PreparedImage | str:
     """A picture, or why it could not be read."""
     index, image = item
     try:
-        return prepare(index, image.opened(), short_side, long_side)
+        return prepare(index, image.opened(), size)
     except (ValueError, OSError) as error:
         return str(error)
 

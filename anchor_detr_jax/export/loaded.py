@@ -78,7 +78,7 @@ class ExportedDetector:
             ValueError: for what is no image, or a damaged one.
             FileNotFoundError: for a file that is not there.
         """
-        check_request(threshold, 1, 1, 1, None)
+        check_request(threshold, 1, None)
         sources = [images] if isinstance(images, ImageSource) else list(images)
         found: list[Detections] = []
         for start in range(0, len(sources), _OPENED):

@@ -16,8 +16,9 @@ from PIL import Image
 from anchor_detr_jax.boxes import cxcywh_to_xyxy
 from anchor_detr_jax.class_scores import log_probabilities
 from anchor_detr_jax.data.batching import pad_images, prepare
-from anchor_detr_jax.data.buckets import inference_buckets, smallest_bucket
+from anchor_detr_jax.data.buckets import smallest_bucket
 from anchor_detr_jax.data.categories import Categories
+from anchor_detr_jax.data.image_size import ImageSize
 from anchor_detr_jax.data.image_source import ImageSource, check_request, open_source
 from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.insight.attention_maps import (
@@ -166,6 +167,7 @@ def observe(
     top_k: int = 100,
     short_side: int = 800,
     long_side: int = 1333,
+    fixed_hw: tuple[int, ...] = (),
 ) -> Observation:
     """Run a detector on one image and keep what its decoder saw.
 
@@ -175,9 +177,9 @@ def observe(
         ValueError: for what is no image, or a damaged one.
         OSError: for a file that is not there.
     """
-    check_request(threshold, top_k, short_side, long_side, None)
+    check_request(threshold, top_k, None)
     picture = open_source(image)
-    images = _padded(picture, short_side, long_side)
+    images = _padded(picture, ImageSize(short_side, long_side, fixed_hw))
     outputs, chances, points, looks = jax.device_get(
         _run(detector.model, detector.variables, images)
     )
@@ -203,11 +205,11 @@ def observe(
     )
 
 
-def _padded(picture: Image.Image, short_side: int, long_side: int) -> Images:
+def _padded(picture: Image.Image, size: ImageSize) -> Images:
     """A batch of one, of the size that `Detector.predict` would pad it to."""
-    pixels = prepare(0, picture, short_side, long_side).pixels
-    buckets = inference_buckets(short_side, long_side)
-    return pad_images([pixels], smallest_bucket((pixels.shape[0], pixels.shape[1]), buckets), 1)
+    pixels = prepare(0, picture, size).pixels
+    hw = (pixels.shape[0], pixels.shape[1])
+    return pad_images([pixels], smallest_bucket(hw, size.buckets()), 1)
 
 
 @partial(jax.jit, static_argnames="model")

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from anchor_detr_jax.data.formats.records import BoxRecord, PictureRecord
-from anchor_detr_jax.data.transforms import resized_hw
+from anchor_detr_jax.data.image_size import ImageSize
 from anchor_detr_jax.inspection.findings import Finding, finding
 
 __all__ = ["check_boxes", "finite_xyxy"]
@@ -22,6 +22,8 @@ _ROUNDING = 1
 
 _SAME = 0.95
 """IoU from which on two boxes are one."""
+
+_USUAL = ImageSize()
 
 _SMALL_SEEN = 4
 """Pixels of the resized picture below which a side is hard to see for the model."""
@@ -37,7 +39,7 @@ def check_boxes(
     hw: tuple[int, int] | None,
     known: frozenset[int | str],
     *,
-    seen_sides: tuple[int, int] = (800, 1333),
+    size: ImageSize = _USUAL,
 ) -> Iterator[Finding]:
     """Everything about the boxes of a picture.
 
@@ -45,9 +47,9 @@ def check_boxes(
         picture: with its boxes.
         hw: its height and width in pixels; None if nobody knows.
         known: categories, as boxes name them.
-        seen_sides: short and longest side that it is resized to for evaluation.
+        size: what it is resized to for evaluation.
     """
-    scale = min(resized_hw(hw, *seen_sides)) / min(hw) if hw else 1.0
+    scale = min(size.of(hw)) / min(hw) if hw else 1.0
     sound = []
     for box in picture.boxes:
         fault = _unusable(box, picture, hw)

@@ -17,6 +17,7 @@ from anchor_detr_jax.data.categories import Categories
 from anchor_detr_jax.data.formats.layout import data_format, read_records, split_names
 from anchor_detr_jax.data.formats.records import SplitRecords
 from anchor_detr_jax.data.formats.splits import chosen_splits, share_of
+from anchor_detr_jax.data.image_size import ImageSize
 from anchor_detr_jax.inspection import figures
 from anchor_detr_jax.inspection.box_checks import check_boxes
 from anchor_detr_jax.inspection.findings import SEVERITIES, Finding, finding, in_order
@@ -211,13 +212,14 @@ def _of_a_split(split: _Split, categories: Categories, config: TrainConfig) -> I
         yield finding(fault.kind, fault.where, fault.message)
     pairs = zip(categories.ids, categories.names, strict=True)
     known = frozenset(key for id_, name in pairs if name is not None for key in (id_, name))
-    seen_sides = config.evaluation.short_side, config.evaluation.long_side
+    seen = config.evaluation
+    size = ImageSize(seen.short_side, seen.long_side, seen.fixed_hw)
     for picture, fact in zip(split.records.pictures, split.facts, strict=True):
         if not picture.boxes and split.counted.boxes:  # else one finding says it of all
             message = f"{picture.path.name} has no boxes"
             yield finding("picture without boxes", picture.where, message)
         yield from check_picture(picture, fact, queries=config.model.num_queries)
-        yield from check_boxes(picture, picture_hw(picture, fact), known, seen_sides=seen_sides)
+        yield from check_boxes(picture, picture_hw(picture, fact), known, size=size)
 
 
 def _shortened(found: Finding, root: Path) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from anchor_detr_jax.data.batching import PreparedImage, prepare
-from anchor_detr_jax.data.buckets import inference_buckets, smallest_bucket
+from anchor_detr_jax.data.buckets import smallest_bucket
+from anchor_detr_jax.data.image_size import ImageSize
 from anchor_detr_jax.data.image_source import check_request
 from anchor_detr_jax.detector import Detector, default_batch_size
 from anchor_detr_jax.devices import unbatched
@@ -52,18 +54,19 @@ class ServedDetector:
         *,
         short_side: int = 800,
         long_side: int = 1333,
+        fixed_hw: tuple[int, ...] = (),
         batch_size: int | None = None,
         top_k: int = 100,
     ) -> None:
-        check_request(0.0, top_k, short_side, long_side, batch_size)
+        check_request(0.0, top_k, batch_size)
         self.detector = detector
         self.top_k = top_k
-        self.buckets = inference_buckets(short_side, long_side)
+        self._size = ImageSize(short_side, long_side, fixed_hw)
+        self.buckets = self._size.buckets()
         self.batch_sizes = _batch_sizes(
             batch_size or default_batch_size(), devices=jax.local_device_count()
         )
         self.programs = [Program(b, size) for b in self.buckets for size in self.batch_sizes]
-        self._sides = (short_side, long_side)
 
     def describe(self) -> dict[str, Any]:
         """What is served, as JSON."""
@@ -72,8 +75,7 @@ class ServedDetector:
         return {
             "detector": repr(self.detector).splitlines(),
             "top_k": self.top_k,
-            "short_side": self._sides[0],
-            "long_side": self._sides[1],
+            **dataclasses.asdict(self._size),
             "buckets": [f"{height}x{width}" for height, width in self.buckets],
             "batch_sizes": list(self.batch_sizes),
             "categories": [{"id": id_, "name": name} for id_, name in named if name is not None],
@@ -81,7 +83,7 @@ class ServedDetector:
 
     def prepare(self, picture: Image.Image) -> tuple[tuple[int, int], PreparedImage]:
         """The bucket of an RGB picture, and the picture resized for it."""
-        prepared = prepare(0, picture, *self._sides)
+        prepared = prepare(0, picture, self._size)
         height, width, _ = prepared.pixels.shape
         return smallest_bucket((height, width), self.buckets), prepared
 

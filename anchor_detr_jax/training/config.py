@@ -102,18 +102,24 @@ class EvaluationConfig:
     Attributes:
         short_side: pictures are resized until their short side is this long,
         long_side: unless their long side would be longer than this.
+        fixed_hw: height and width of all instead of these, whatever their aspect was; (): none.
         batch_size: pictures at a time on each host.
         scorer: "pycocotools", or "hotcoco", which is faster.
     """
 
     short_side: int = 800
     long_side: int = 1333
+    fixed_hw: tuple[int, ...] = ()
     batch_size: int = 8
     scorer: str = "pycocotools"
 
     def __post_init__(self) -> None:
         names = ("short_side", "long_side", "batch_size")
         check_least(self, "evaluation", dict.fromkeys(names, 1))
+        if self.fixed_hw and (len(self.fixed_hw) != 2 or min(self.fixed_hw) < 1):
+            raise ValueError(
+                f"evaluation.fixed_hw is {self.fixed_hw}, and must be (height, width), or ()"
+            )
 
 
 @dataclass(frozen=True)

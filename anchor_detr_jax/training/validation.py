@@ -99,6 +99,7 @@ class Validation:
             dataclasses.replace(self.dataset, images=self.dataset.images[mine]),
             short_side=self.settings.short_side,
             long_side=self.settings.long_side,
+            fixed_hw=self.settings.fixed_hw,
             batch_size=self.settings.batch_size,
             progress=progress,
         )
@@ -124,6 +125,7 @@ class Validation:
             threshold=threshold,
             short_side=self.settings.short_side,
             long_side=self.settings.long_side,
+            fixed_hw=self.settings.fixed_hw,
             batch_size=self.settings.batch_size,
         )
         return [
