@@ -17,6 +17,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from seeded_weights import seeded_state_dict  # noqa: E402
+from train_processes import train_starter  # noqa: E402
 from write_pth import write_pth  # noqa: E402
 
 import anchor_detr_jax as ad  # noqa: E402
@@ -50,6 +51,23 @@ NARROW = AnchorDETRConfig(
     num_patterns=2,
 )
 """A model that compiles in seconds."""
+
+
+_LONG = (
+    "test_overfit",
+    "test_train",
+    "test_family_",
+    "test_finetune",
+    "test_step_options",
+    "test_run_options",
+    "test_parity",
+)
+"""Beginnings of the names of files that take long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that the processes that tests run in end at about the same time."""
+    items.sort(key=lambda item: not item.path.name.startswith(_LONG))
 
 
 @functools.cache
@@ -136,6 +154,13 @@ def official(request, tmp_path_factory) -> tuple[str, ad.Detector]:
 def pictures() -> dict[str, np.ndarray]:
     """Three pieces of photographs, uint8 [h, w, 3], of different sizes."""
     return dict(golden("images"))
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """Starts the train command; its programs are compiled once for all tests of a file."""
+    with train_starter(tmp_path_factory.mktemp("programs")) as start:
+        yield start
 
 
 @pytest.fixture
