@@ -37,12 +37,14 @@ def train_starter(cache: Path):
         started.append(process)
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        assert process.stdout
-        process.stdout.close()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+            assert process.stdout
+            process.stdout.close()
 
 
 def finished(process, code=0, timeout=300):
