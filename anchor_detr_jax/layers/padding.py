@@ -31,7 +31,7 @@ def downsampled(valid_hw: Int[Array, "b 2"], stride: int) -> Int[Array, "b 2"]:
     """
     if stride == 1:
         return valid_hw
-    return jax.lax.div(valid_hw + (stride - 1), stride)
+    return jax.lax.div(valid_hw + (stride - 1), jnp.full_like(valid_hw, stride))
 
 
 def valid_positions(valid: Int[Array, " b"], length: int) -> Bool[Array, "b length"]:
