@@ -4,7 +4,8 @@ python tests/family_steps.py FAMILY {float32,float64} STEPS OUTPUT: losses, grad
 parameters moved, under the reference's names, to an npz file.
 
 In float64, what the model says is float32 is float64, too. Only so can several steps be compared:
-six layers, and AdamW's first steps, which see little of a gradient but its sign, make roundings large.
+six layers, and AdamW's first steps, which see little of a gradient but its sign, make roundings
+large.
 """
 
 # ruff: noqa: E402 - what comes first decides what the rest computes in
