@@ -191,16 +191,14 @@ class ResNet(nn.Module):
     def __call__(self, pixels: FeatureMap) -> tuple[FeatureMap, FeatureMap, FeatureMap]:
         c = self.config
         if not self.in_parts or c.norm == "group":
-            x = self._first_layers(pixels)
-        else:
-            x = in_bands(
-                ResNet._first_layers,
-                self,
-                pixels,
-                rows=_BAND_ROWS,
-                stride=2 * c.stem_stride,
-                reach=_reach_of_first_layers(c),
-            )
+            x = self._first_blocks(self._stem(pixels))
+        else:  # in two steps, as the fewer rows of others decide what comes of one, the less the
+            # bands overlap: here in pixels, then in rows of the stem's map
+            s, each = c.stem_stride, 1 if c.block == "bottleneck" else 2
+            stem_reach, reach = 3 + (2 if s == 4 else 0), each * c.blocks[0] + 2 * each - 1
+            x = in_bands(ResNet._stem, self, pixels, rows=_BAND_ROWS, stride=s, reach=stem_reach)
+            rows = _BAND_ROWS // s
+            x = in_bands(ResNet._first_blocks, self, x, rows=rows, stride=2, reach=reach)
         stages = []
         for stage in (1, 2, 3):
             for i in range(1 if stage == 1 else 0, c.blocks[stage]):
@@ -208,13 +206,15 @@ class ResNet(nn.Module):
             stages.append(x)
         return tuple(stages)
 
-    def _first_layers(self, pixels: FeatureMap) -> FeatureMap:
-        """The stem, the first stage, and the next one's first block, after which maps are small."""
+    def _stem(self, pixels: FeatureMap) -> FeatureMap:
         c = self.config
         layer = _Layer(self._norm, self.dtype, self.in_parts)
         x = _relu(layer(pixels, c.width, 7, stride=min(c.stem_stride, 2), name="conv1"))
-        x = _max_pool(x) if c.stem_stride == 4 else x
-        for i in range(c.blocks[0]):
+        return _max_pool(x) if c.stem_stride == 4 else x
+
+    def _first_blocks(self, x: FeatureMap) -> FeatureMap:
+        """The first stage, and the next one's first block, after which maps are small."""
+        for i in range(self.config.blocks[0]):
             x = self._block(x, 0, i)
         return self._block(x, 1, 0)
 
@@ -241,14 +241,6 @@ class ResNet(nn.Module):
 def norm_of(convolution: str) -> str:
     """The name of the norm that follows a convolution."""
     return convolution.replace("conv", "bn")
-
-
-def _reach_of_first_layers(config: ResNetConfig) -> int:
-    """Rows of pixels above and below one that decide what the first layers make of it."""
-    s, each = config.stem_stride, 1 if config.block == "bottleneck" else 2
-    stem = 3 + (2 if s == 4 else 0)
-    next_block = s if config.block == "bottleneck" else s + 2 * s
-    return stem + s * each * config.blocks[0] + next_block
 
 
 def _relu(x: FeatureMap) -> FeatureMap:
