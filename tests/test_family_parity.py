@@ -20,11 +20,11 @@ LOGITS, BOXES = 2e-4, 5e-5
 
 _SLOW = {
     "detr": ["r50_dc5", "r101"],
-    "conditional_detr": ["r50_dc5", "r101"],
-    "smca": ["type1", "type2", "type4", "type2_head_mixture", "type2_query_mixture"],
+    "conditional_detr": ["r50", "r50_dc5", "r101"],
+    "smca": ["type1", "type2", "type3", "type4", "type2_head_mixture", "type2_query_mixture"],
 }
 VARIANTS = [
-    *MAIN.items(),
+    ("detr", "r50"),
     *(
         pytest.param(family, variant, marks=pytest.mark.slow)
         for family, variants in _SLOW.items()
