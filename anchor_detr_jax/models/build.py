@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -70,14 +71,20 @@ def make_model(
 
 def init_variables(model: Model, key: jax.Array) -> dict[str, Any]:
     """Variables as training starts: `params`, and the batch norms in `frozen`."""
-    size = 64
-    images = Images(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.full((1, 2), size))
-    return dict(jax.jit(model.init)(key, images))
+    # Hundreds of small draws, made once: on CPUs, what takes time is their compilation.
+    quickly = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return jax.jit(partial(_drawn, model), compiler_options=quickly)(key)
 
 
 def variable_shapes(config: ModelConfig) -> dict[str, Any]:
     """`jax.ShapeDtypeStruct`s of the variables; nothing is computed."""
-    return jax.eval_shape(lambda key: init_variables(make_model(config), key), jax.random.key(0))
+    return jax.eval_shape(partial(_drawn, make_model(config)), jax.random.key(0))
+
+
+def _drawn(model: Model, key: jax.Array) -> dict[str, Any]:
+    size = 64
+    images = Images(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.full((1, 2), size))
+    return dict(model.init(key, images))
 
 
 def backbone_shapes(config: ResNetConfig) -> dict[str, Any]:
