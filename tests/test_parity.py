@@ -7,7 +7,7 @@ import pytest
 from conftest import NARROW, golden
 
 from anchor_detr_jax.data.batching import pad_images
-from anchor_detr_jax.models.build import init_variables, make_model
+from anchor_detr_jax.models.build import draw_variables, init_variables, make_model
 from anchor_detr_jax.models.pixels import normalised
 from anchor_detr_jax.postprocess import best_detections
 from anchor_detr_jax.structures import Outputs
@@ -138,18 +138,27 @@ def test_images_differ(narrow, pictures):
     assert np.abs(outputs.logits[:, 0] - outputs.logits[:, 1]).max() > 0.01
 
 
-def test_the_start_of_training():
+@pytest.fixture(scope="module")
+def fresh():
+    return init_variables(make_model(NARROW), jax.random.key(3))
+
+
+def test_the_start_of_training(fresh):
     """Fresh weights: every class at a probability near 0.01, boxes around their anchor points."""
-    model = make_model(NARROW)
-    fresh = init_variables(model, jax.random.key(3))
     images = pad_images([np.zeros((64, 64, 3), np.uint8)], (64, 64), 1)
-    outputs = jax.jit(model.apply)(fresh, images)
+    outputs = jax.jit(make_model(NARROW).apply)(fresh, images)
     probability = jax.nn.sigmoid(outputs.logits)
     assert 0.001 < probability.min() < probability.max() < 0.1
     anchors = np.tile(fresh["params"]["anchor_points"], (2, 1))
     np.testing.assert_allclose(outputs.boxes[-1, 0, :, :2], anchors, atol=1e-4)
     size = jax.nn.sigmoid(jnp.full(outputs.boxes[-1, 0, :, 2:].shape, -2.0))
     np.testing.assert_allclose(outputs.boxes[-1, 0, :, 2:], size, atol=1e-6)
+
+
+def test_a_part_of_new_weights_is_drawn_alone(fresh):
+    part = jax.jit(lambda key: draw_variables(make_model(NARROW), key)["params"]["class_head"])
+    for name, leaf in part(jax.random.key(3)).items():
+        np.testing.assert_array_equal(leaf, fresh["params"]["class_head"][name])
 
 
 def test_bfloat16_is_close(narrow):

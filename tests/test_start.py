@@ -20,6 +20,9 @@ CONFIG = TrainConfig(model=NARROW)
 OWN = Categories((1, 2), ("kind 3", "unheard of"))
 
 
+new_class_head = start._new_class_head
+
+
 @pytest.fixture(autouse=True)
 def _quick_weights(monkeypatch):
     """New weights by numpy, which has nothing to compile."""
@@ -74,6 +77,15 @@ def test_other_classes_keep_all_but_the_class_head(tmp_path):
         else:
             np.testing.assert_array_equal(found[name], leaf)
     assert "kind 3" in notes[-1]
+
+
+def test_a_new_class_head_is_that_of_new_weights():
+    head = new_class_head(NARROW, seed=3)
+    np.testing.assert_allclose(head["class_head/bias"], -np.log(99), rtol=1e-6)
+    assert np.std(head["class_head/kernel"]) > 0
+    again, other = new_class_head(NARROW, seed=3), new_class_head(NARROW, seed=4)
+    np.testing.assert_array_equal(again["class_head/kernel"], head["class_head/kernel"])
+    assert np.any(other["class_head/kernel"] != head["class_head/kernel"])
 
 
 def test_another_model_is_refused_with_the_differences(tmp_path):

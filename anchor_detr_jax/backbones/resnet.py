@@ -190,15 +190,14 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, pixels: FeatureMap) -> tuple[FeatureMap, FeatureMap, FeatureMap]:
         c = self.config
-        if not self.in_parts or c.norm == "group":
-            x = self._first_blocks(self._stem(pixels))
-        else:  # in two steps, as the fewer rows of others decide what comes of one, the less the
-            # bands overlap: here in pixels, then in rows of the stem's map
-            s, each = c.stem_stride, 1 if c.block == "bottleneck" else 2
-            stem_reach, reach = 3 + (2 if s == 4 else 0), each * c.blocks[0] + 2 * each - 1
-            x = in_bands(ResNet._stem, self, pixels, rows=_BAND_ROWS, stride=s, reach=stem_reach)
+        if self.in_parts and c.norm != "group":
+            # In two steps, in pixels and then in the stem's rows, so that bands overlap by less.
+            s, (stem, first) = c.stem_stride, _reach(c)
+            x = in_bands(ResNet._stem, self, pixels, rows=_BAND_ROWS, stride=s, reach=stem)
             rows = _BAND_ROWS // s
-            x = in_bands(ResNet._first_blocks, self, x, rows=rows, stride=2, reach=reach)
+            x = in_bands(ResNet._first_blocks, self, x, rows=rows, stride=2, reach=first)
+        else:
+            x = self._first_blocks(self._stem(pixels))
         stages = []
         for stage in (1, 2, 3):
             for i in range(1 if stage == 1 else 0, c.blocks[stage]):
@@ -207,6 +206,7 @@ class ResNet(nn.Module):
         return tuple(stages)
 
     def _stem(self, pixels: FeatureMap) -> FeatureMap:
+        """The 7x7 convolution, and the pool if there is one."""
         c = self.config
         layer = _Layer(self._norm, self.dtype, self.in_parts)
         x = _relu(layer(pixels, c.width, 7, stride=min(c.stem_stride, 2), name="conv1"))
@@ -236,6 +236,18 @@ class ResNet(nn.Module):
     @property
     def _norm(self) -> str:
         return "folded" if self.folded and self.config.norm == "frozen_batch" else self.config.norm
+
+
+def _reach(config: ResNetConfig) -> tuple[int, int]:
+    """How many rows above and below one decide what comes of it: in the stem, in the first blocks.
+
+    Each in rows of what goes in. A convolution of 3x3 reaches one row of its input: after a stride
+    of 2, that is two of the rows before.
+    """
+    stem = 3 + (2 if config.stem_stride == 4 else 0)  # 7x7, and the pool's 3x3 after a stride of 2
+    if config.block == "bottleneck":
+        return stem, config.blocks[0] + 1
+    return stem, 2 * config.blocks[0] + (1 + 2)
 
 
 def norm_of(convolution: str) -> str:

@@ -26,8 +26,9 @@ class FeatureMap:
 def downsampled(valid_hw: Int[Array, "b 2"], stride: int) -> Int[Array, "b 2"]:
     """Valid size of a map after a convolution or pooling with `stride`: ceil(size / stride).
 
-    Of whole positive numbers, and nothing where nothing changes: XLA copies these few instructions
-    into every loop that masks a map, and a division that rounds down is twelve of them.
+    XLA copies these instructions into every loop that masks a map, so they are few: a division that
+    rounds towards zero is one, one that rounds down is twelve. Sizes are not negative, but where a
+    band lies below an image, and none of it is real by either.
     """
     if stride == 1:
         return valid_hw

@@ -28,6 +28,7 @@ __all__ = [
     "backbone_shapes",
     "config_from_dict",
     "config_to_dict",
+    "draw_variables",
     "init_variables",
     "make_model",
     "variable_shapes",
@@ -73,15 +74,16 @@ def init_variables(model: Model, key: jax.Array) -> dict[str, Any]:
     """Variables as training starts: `params`, and the batch norms in `frozen`."""
     # Hundreds of small draws, made once: on CPUs, what takes time is their compilation.
     quickly = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(partial(_drawn, model), compiler_options=quickly)(key)
+    return jax.jit(partial(draw_variables, model), compiler_options=quickly)(key)
 
 
 def variable_shapes(config: ModelConfig) -> dict[str, Any]:
     """`jax.ShapeDtypeStruct`s of the variables; nothing is computed."""
-    return jax.eval_shape(partial(_drawn, make_model(config)), jax.random.key(0))
+    return jax.eval_shape(partial(draw_variables, make_model(config)), jax.random.key(0))
 
 
-def _drawn(model: Model, key: jax.Array) -> dict[str, Any]:
+def draw_variables(model: Model, key: jax.Array) -> dict[str, Any]:
+    """`init_variables` for use inside `jax.jit`; what is not used of it is neither drawn nor compiled."""
     size = 64
     images = Images(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.full((1, 2), size))
     return dict(model.init(key, images))

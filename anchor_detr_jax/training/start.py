@@ -24,7 +24,13 @@ from anchor_detr_jax.data.formats.splits import chosen_splits
 from anchor_detr_jax.data.mosaic import TILES
 from anchor_detr_jax.detector import Detector
 from anchor_detr_jax.loading import load
-from anchor_detr_jax.models.build import ModelConfig, config_to_dict, init_variables, make_model
+from anchor_detr_jax.models.build import (
+    ModelConfig,
+    config_to_dict,
+    draw_variables,
+    init_variables,
+    make_model,
+)
 from anchor_detr_jax.run_folder import finished_steps, read_about
 from anchor_detr_jax.training.config import DataConfig, TrainConfig
 from anchor_detr_jax.variable_names import flatten, unflatten
@@ -200,7 +206,7 @@ def _new_class_head(model: ModelConfig, seed: int) -> dict[str, jax.Array]:
     module = make_model(model)
 
     def head(key: jax.Array) -> dict[str, jax.Array]:
-        params = flatten(init_variables(module, key)["params"])
+        params = flatten(draw_variables(module, key)["params"])
         return {name: params[name] for name in _CLASS_HEAD}
 
     return jax.jit(head)(jax.random.key(seed))
