@@ -6,7 +6,7 @@ import numpy as np
 from conftest import golden
 
 from anchor_detr_jax.layers.normalization import FrozenBatchNorm, MaskedGroupNorm
-from anchor_detr_jax.layers.padding import downsampled, valid_mask
+from anchor_detr_jax.layers.padding import FeatureMap, downsampled, valid_mask
 from anchor_detr_jax.layers.position import cell_centres, sine_embedding_1d, sine_embedding_2d
 from anchor_detr_jax.models.heads import inverse_sigmoid
 
@@ -60,7 +60,11 @@ def test_frozen_batch_norm_is_its_formula():
 
 def test_valid_sizes_round_up():
     valid_hw = jnp.array([[250, 333], [1, 2]])
-    np.testing.assert_array_equal(downsampled(valid_hw, 2), [[125, 167], [1, 1]])
+    for size in (250, 333), (256, 335):
+        x = FeatureMap(jnp.zeros((2, *size, 1)), valid_hw)
+        np.testing.assert_array_equal(downsampled(x, 2), [[125, 167], [1, 1]])
+        np.testing.assert_array_equal(downsampled(x, 4), [[63, 84], [1, 1]])
+        np.testing.assert_array_equal(downsampled(x, 1), valid_hw)
     np.testing.assert_array_equal(valid_mask(valid_hw, (3, 4))[1], [[1, 1, 0, 0]] + 2 * [[0] * 4])
 
 

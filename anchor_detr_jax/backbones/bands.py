@@ -8,9 +8,11 @@ from typing import TypeVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.typing import Dtype
 from jaxtyping import Array, Float, Int
 
 from anchor_detr_jax.layers.padding import FeatureMap, downsampled
+from anchor_detr_jax.layers.waiting import zero_after
 
 __all__ = ["in_bands"]
 
@@ -25,6 +27,8 @@ def in_bands(
     rows: int,
     stride: int,
     reach: int,
+    features: int,
+    dtype: Dtype,
 ) -> FeatureMap:
     """What `stages` makes of a map, computed in bands of its rows, one after another.
 
@@ -38,28 +42,32 @@ def in_bands(
         rows: the most of a band.
         stride: of `stages` as a whole.
         reach: how many rows above and below a row of `x` say what comes of it.
+        features: of what comes out.
+        dtype: likewise.
     """
-    height = x.features.shape[1]
+    b, height, width, _ = x.features.shape
     bands = -(-height // rows)
     rows, reach = (-(-length // stride) * stride for length in (-(-height // bands), reach))
     window = rows + 2 * reach
     if window >= height:
         return stages(module, x)
-    features = jnp.pad(x.features, ((0, 0), (0, bands * rows - height), (0, 0), (0, 0)))
+    filled = jnp.pad(x.features, ((0, 0), (0, bands * rows - height), (0, 0), (0, 0)))
 
-    def one(module: M, _: None, band: Int[Array, ""]) -> tuple[None, Float[Array, ...]]:
+    def add_band(module: M, whole: Float[Array, "b i j d"], band: Int[Array, ""]):
         # The outermost bands end where the map does, so that its borders are their own.
         start = jnp.clip(band * rows - reach, 0, bands * rows - window)
-        cut = jax.lax.dynamic_slice_in_dim(features, start, window, axis=1)
+        cut = jax.lax.dynamic_slice_in_dim(filled, start, window, axis=1)
         valid_hw = x.valid_hw - jnp.stack([start, jnp.zeros_like(start)])
         y = stages(module, FeatureMap(cut, valid_hw)).features
         first = (band * rows - start) // stride
-        return None, jax.lax.dynamic_slice_in_dim(y, first, rows // stride, axis=1)
+        own = jax.lax.dynamic_slice_in_dim(y, first, rows // stride, axis=1)
+        place = band * (rows // stride)
+        return jax.lax.dynamic_update_slice_in_dim(whole, own, place, axis=1), None
 
     # Flax's own scan: a plain one may not reach for a module's parameters.
-    scan = nn.scan(one, variable_broadcast=True, split_rngs={})
-    _, stacked = scan(module, None, jnp.arange(bands))
-    stacked = jnp.moveaxis(stacked, 0, 1)
-    b, _, _, *rest = stacked.shape
-    whole = stacked.reshape(b, bands * rows // stride, *rest)
-    return FeatureMap(whole[:, : -(-height // stride)], downsampled(x.valid_hw, stride))
+    scan = nn.scan(add_band, variable_broadcast=True, split_rngs={})
+    shape = (b, bands * rows // stride, -(-width // stride), features)
+    # Space that waits for nothing is taken when the program starts.
+    space = jnp.full(shape, zero_after(x.features), dtype)
+    whole, _ = scan(module, space, jnp.arange(bands))
+    return FeatureMap(whole[:, : -(-height // stride)], downsampled(x, stride))

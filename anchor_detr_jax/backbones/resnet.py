@@ -32,7 +32,7 @@ _NORMS = ("frozen_batch", "group")
 _GROUP_CHANNELS, _MOST_GROUPS = 8, 32
 """A group norm's groups have at least so many channels, and there are at most so many groups."""
 
-_BAND_ROWS = 200
+_BAND_ROWS = 160
 """The most rows of pixels in a band. Less saves little memory, and the bands overlap."""
 
 
@@ -94,12 +94,12 @@ class _Layer:
     Attributes:
         norm: as in `ResNetConfig`, or "folded": the convolution does the batch norm's work.
         dtype: what is computed in.
-        by_winograd: as in `Convolution`.
+        for_cpus: Winograd's convolutions, and frozen norms of flat maps.
     """
 
     norm: str
     dtype: Dtype | None
-    by_winograd: bool
+    for_cpus: bool
 
     def __call__(
         self,
@@ -117,14 +117,14 @@ class _Layer:
             stride=stride,
             dilation=dilation,
             bias=self.norm == "folded",
-            by_winograd=self.by_winograd,
+            by_winograd=self.for_cpus,
             dtype=self.dtype,
             name=name,
         )
         y = convolution(zero_padding(x.features, x.valid_hw) if size > 1 else x.features)
-        valid_hw, norm = downsampled(x.valid_hw, stride), norm_of(name)
+        valid_hw, norm = downsampled(x, stride), norm_of(name)
         if self.norm == "frozen_batch":
-            y = FrozenBatchNorm(name=norm)(y)
+            y = FrozenBatchNorm(name=norm)(_flat(y) if self.for_cpus else y).reshape(y.shape)
         elif self.norm == "group":
             groups = math.gcd(_MOST_GROUPS, features // _GROUP_CHANNELS)
             y = MaskedGroupNorm(groups, name=norm)(y, valid_hw)
@@ -141,7 +141,7 @@ class ResidualBlock(nn.Module):
         dilation: of all of these.
         norm: as in `_Layer`.
         dtype: what is computed in.
-        by_winograd: as in `Convolution`.
+        for_cpus: as in `_Layer`; and the sum at the end takes no memory of its own.
     """
 
     kind: str
@@ -150,11 +150,11 @@ class ResidualBlock(nn.Module):
     dilation: int = 1
     norm: str = "frozen_batch"
     dtype: Dtype | None = None
-    by_winograd: bool = False
+    for_cpus: bool = False
 
     @nn.compact
     def __call__(self, x: FeatureMap) -> FeatureMap:
-        layer = _Layer(self.norm, self.dtype, self.by_winograd)
+        layer = _Layer(self.norm, self.dtype, self.for_cpus)
         how = {"stride": self.stride, "dilation": self.dilation}
         if self.kind == "bottleneck":
             y = _relu(layer(x, self.width, 1, name="conv1"))
@@ -165,7 +165,10 @@ class ResidualBlock(nn.Module):
             y = layer(y, self.width, 3, name="conv2", dilation=self.dilation)
         if x.features.shape != y.features.shape:
             x = layer(x, y.features.shape[-1], 1, stride=self.stride, name="downsample_conv")
-        return FeatureMap(_relu_of_sum(x.features, y.features), y.valid_hw)
+        added, to = x.features, y.features
+        if self.for_cpus:
+            return FeatureMap(_relu_of_sum(_flat(added), _flat(to)).reshape(to.shape), y.valid_hw)
+        return FeatureMap(_relu_of_sum(added, to), y.valid_hw)
 
 
 class ResNet(nn.Module):
@@ -193,9 +196,11 @@ class ResNet(nn.Module):
         if self.in_parts and c.norm != "group":
             # In two steps, in pixels and then in the stem's rows, so that bands overlap by less.
             s, (stem, first) = c.stem_stride, _reach(c)
-            x = in_bands(ResNet._stem, self, pixels, rows=_BAND_ROWS, stride=s, reach=stem)
+            how = {"features": c.width, "dtype": self.dtype or pixels.features.dtype}
+            x = in_bands(ResNet._stem, self, pixels, rows=_BAND_ROWS, stride=s, reach=stem, **how)
+            how["features"] = c.width * (8 if c.block == "bottleneck" else 2)
             rows = _BAND_ROWS // s
-            x = in_bands(ResNet._first_blocks, self, x, rows=rows, stride=2, reach=first)
+            x = in_bands(ResNet._first_blocks, self, x, rows=rows, stride=2, reach=first, **how)
         else:
             x = self._first_blocks(self._stem(pixels))
         stages = []
@@ -228,7 +233,7 @@ class ResNet(nn.Module):
             dilation=2 if dilated and i > 0 else 1,
             norm=self._norm,
             dtype=self.dtype,
-            by_winograd=self.in_parts,
+            for_cpus=self.in_parts,
             name=f"layer{stage + 1}_{i}",
         )
         return recomputed(block, x, what=self.remat)
@@ -255,12 +260,17 @@ def norm_of(convolution: str) -> str:
     return convolution.replace("conv", "bn")
 
 
+def _flat(x: Float[Array, "b h w c"]) -> Float[Array, "bhw c"]:
+    """As matrix products give it: XLA adds in place where no shape changes on the way there."""
+    return x.reshape(-1, x.shape[-1])
+
+
 def _relu(x: FeatureMap) -> FeatureMap:
     return FeatureMap(nn.relu(x.features), x.valid_hw)
 
 
 @jax.custom_jvp
-def _relu_of_sum(x: Float[Array, "b h w c"], y: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def _relu_of_sum(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s"]:
     """relu(x + y), to the bit.
 
     XLA computes a unary end anew for each of its two readers, back through all blocks of a stage,
@@ -287,7 +297,7 @@ def _max_pool(x: FeatureMap) -> FeatureMap:
     else:  # symbolic sizes are not known to be even
         features = jnp.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)))
         features = nn.max_pool(features, (3, 3), (2, 2))
-    return FeatureMap(features, downsampled(x.valid_hw, 2))
+    return FeatureMap(features, downsampled(x, 2))
 
 
 def _max_of_three(x: Float[Array, "b h w c"], *, axis: int) -> Float[Array, "b i j c"]:

@@ -22,7 +22,7 @@ class FrozenBatchNorm(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w d"]) -> Float[Array, "b h w d"]:
+    def __call__(self, x: Float[Array, "... d"]) -> Float[Array, "... d"]:
         starts = {"scale": jnp.ones, "bias": jnp.zeros, "mean": jnp.zeros, "var": jnp.ones}
         scale, shift = scale_and_shift(
             {

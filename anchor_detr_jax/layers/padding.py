@@ -23,16 +23,20 @@ class FeatureMap:
     valid_hw: Int[Array, "b 2"]
 
 
-def downsampled(valid_hw: Int[Array, "b 2"], stride: int) -> Int[Array, "b 2"]:
+def downsampled(x: FeatureMap, stride: int) -> Int[Array, "b 2"]:
     """Valid size of a map after a convolution or pooling with `stride`: ceil(size / stride).
 
-    XLA copies these instructions into every loop that masks a map, so they are few: a division that
-    rounds towards zero is one, one that rounds down is twelve. Sizes are not negative, but where a
-    band lies below an image, and none of it is real by either.
+    The positions that are real are counted. A division would be right, too, but XLA copies it, and
+    all those before it, into every loop that masks a map; of a sum it makes no copies.
     """
     if stride == 1:
-        return valid_hw
-    return jax.lax.div(valid_hw + (stride - 1), jnp.full_like(valid_hw, stride))
+        return x.valid_hw
+
+    def along(axis: int) -> Int[Array, " b"]:
+        starts = stride * jnp.arange(-(-x.features.shape[1 + axis] // stride))
+        return jnp.sum(starts < x.valid_hw[:, axis, None], axis=1, dtype=x.valid_hw.dtype)
+
+    return jnp.stack([along(0), along(1)], axis=1)
 
 
 def valid_positions(valid: Int[Array, " b"], length: int) -> Bool[Array, "b length"]:

@@ -83,7 +83,7 @@ def variable_shapes(config: ModelConfig) -> dict[str, Any]:
 
 
 def draw_variables(model: Model, key: jax.Array) -> dict[str, Any]:
-    """`init_variables` for use inside `jax.jit`; what is not used of it is neither drawn nor compiled."""
+    """`init_variables` inside a `jax.jit`: what is not used there is neither drawn nor compiled."""
     size = 64
     images = Images(jnp.zeros((1, size, size, 3), jnp.uint8), jnp.full((1, 2), size))
     return dict(model.init(key, images))

@@ -161,7 +161,7 @@ class AnchorDETR(nn.Module):
         """A map of the backbone in the model's width, and at the size of the last one."""
         x, valid_hw = stage.features, stage.valid_hw
         if _halves(self.config, i):
-            x, valid_hw = zero_padding(x, valid_hw), downsampled(valid_hw, 2)
+            x, valid_hw = zero_padding(x, valid_hw), downsampled(stage, 2)
         return FeatureMap(self.input_norm[i](self.input_proj[i](x), valid_hw), valid_hw)
 
     def _map_places(self, maps: FeatureMap) -> MapPlaces:
