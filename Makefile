@@ -32,8 +32,9 @@ $(DOCS_READY): $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
+# Small programs, and many: what takes time is LLVM, of which test-slow has all.
 test: $(READY) ## The tests that every change must pass
-	$(PYTEST) -m "not slow"
+	XLA_FLAGS="$$XLA_FLAGS --xla_backend_optimization_level=0" $(PYTEST) -m "not slow"
 
 test-slow: $(READY) ## Processes, kills, large models and long runs
 	$(PYTEST) -m slow

@@ -14,6 +14,7 @@ from anchor_detr_jax.backbones import resnet
 from anchor_detr_jax.backbones.resnet import ResNet
 from anchor_detr_jax.layers.convolution import convolved
 from anchor_detr_jax.layers.padding import FeatureMap
+from anchor_detr_jax.layers.pooling import max_pool
 from anchor_detr_jax.models.build import make_model
 from anchor_detr_jax.models.inference import inference_model, inference_variables
 from anchor_detr_jax.structures import Images
@@ -129,7 +130,7 @@ def test_few_channels_are_convolved_as_many_are(size, width):
 def test_pooling_takes_the_greatest_of_nine(hw):
     x = jax.random.uniform(jax.random.key(0), (2, *hw, 3))  # not negative, as after a ReLU
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    pooled = resnet._max_pool(FeatureMap(x, jnp.array([hw, hw])))
+    pooled = max_pool(FeatureMap(x, jnp.array([hw, hw])))
     np.testing.assert_array_equal(pooled.features, nn.max_pool(padded, (3, 3), (2, 2)))
     np.testing.assert_array_equal(pooled.valid_hw[0], [-(-side // 2) for side in hw])
 

@@ -29,6 +29,8 @@ def train_starter(cache: Path):
             env=os.environ
             | {
                 "JAX_PLATFORMS": "cpu",
+                # How processes begin, end and go on is tested here: sooner, if LLVM does less.
+                "XLA_FLAGS": "--xla_backend_optimization_level=0",
                 "JAX_COMPILATION_CACHE_DIR": str(cache),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             }

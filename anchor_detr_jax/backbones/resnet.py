@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 from flax.typing import Dtype
 from jaxtyping import Array, Float
 
 from anchor_detr_jax.backbones.bands import in_bands
+from anchor_detr_jax.layers.activation import relu_of_sum
 from anchor_detr_jax.layers.convolution import Convolution
 from anchor_detr_jax.layers.normalization import FrozenBatchNorm, MaskedGroupNorm
 from anchor_detr_jax.layers.padding import FeatureMap, downsampled, zero_padding
+from anchor_detr_jax.layers.pooling import max_pool
 from anchor_detr_jax.layers.recomputation import recomputed
 
 __all__ = ["BLOCKS", "ResNet", "ResNetConfig", "norm_of"]
@@ -165,10 +165,9 @@ class ResidualBlock(nn.Module):
             y = layer(y, self.width, 3, name="conv2", dilation=self.dilation)
         if x.features.shape != y.features.shape:
             x = layer(x, y.features.shape[-1], 1, stride=self.stride, name="downsample_conv")
-        added, to = x.features, y.features
-        if self.for_cpus:
-            return FeatureMap(_relu_of_sum(_flat(added), _flat(to)).reshape(to.shape), y.valid_hw)
-        return FeatureMap(_relu_of_sum(added, to), y.valid_hw)
+        ends = (x.features, y.features)
+        total = relu_of_sum(*(map(_flat, ends) if self.for_cpus else ends))
+        return FeatureMap(total.reshape(y.features.shape), y.valid_hw)
 
 
 class ResNet(nn.Module):
@@ -194,13 +193,7 @@ class ResNet(nn.Module):
     def __call__(self, pixels: FeatureMap) -> tuple[FeatureMap, FeatureMap, FeatureMap]:
         c = self.config
         if self.in_parts and c.norm != "group":
-            # In two steps, in pixels and then in the stem's rows, so that bands overlap by less.
-            s, (stem, first) = c.stem_stride, _reach(c)
-            how = {"features": c.width, "dtype": self.dtype or pixels.features.dtype}
-            x = in_bands(ResNet._stem, self, pixels, rows=_BAND_ROWS, stride=s, reach=stem, **how)
-            how["features"] = c.width * (8 if c.block == "bottleneck" else 2)
-            rows = _BAND_ROWS // s
-            x = in_bands(ResNet._first_blocks, self, x, rows=rows, stride=2, reach=first, **how)
+            x = self._first_layers_in_bands(pixels)
         else:
             x = self._first_blocks(self._stem(pixels))
         stages = []
@@ -215,13 +208,38 @@ class ResNet(nn.Module):
         c = self.config
         layer = _Layer(self._norm, self.dtype, self.in_parts)
         x = _relu(layer(pixels, c.width, 7, stride=min(c.stem_stride, 2), name="conv1"))
-        return _max_pool(x) if c.stem_stride == 4 else x
+        return max_pool(x) if c.stem_stride == 4 else x
 
     def _first_blocks(self, x: FeatureMap) -> FeatureMap:
         """The first stage, and the next one's first block, after which maps are small."""
         for i in range(self.config.blocks[0]):
             x = self._block(x, 0, i)
         return self._block(x, 1, 0)
+
+    def _first_layers_in_bands(self, pixels: FeatureMap) -> FeatureMap:
+        """In two steps, in pixels and then in the stem's rows, so that bands overlap by less."""
+        c, dtype = self.config, self.dtype or pixels.features.dtype
+        in_stem, after_it = _reach(c)
+        x = in_bands(
+            ResNet._stem,
+            self,
+            pixels,
+            rows=_BAND_ROWS,
+            stride=c.stem_stride,
+            reach=in_stem,
+            features=c.width,
+            dtype=dtype,
+        )
+        return in_bands(
+            ResNet._first_blocks,
+            self,
+            x,
+            rows=_BAND_ROWS // c.stem_stride,
+            stride=2,
+            reach=after_it,
+            features=c.width * (8 if c.block == "bottleneck" else 2),
+            dtype=dtype,
+        )
 
     def _block(self, x: FeatureMap, stage: int, i: int) -> FeatureMap:
         c = self.config
@@ -267,48 +285,3 @@ def _flat(x: Float[Array, "b h w c"]) -> Float[Array, "bhw c"]:
 
 def _relu(x: FeatureMap) -> FeatureMap:
     return FeatureMap(nn.relu(x.features), x.valid_hw)
-
-
-@jax.custom_jvp
-def _relu_of_sum(x: Float[Array, "*s"], y: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """relu(x + y), to the bit.
-
-    XLA computes a unary end anew for each of its two readers, back through all blocks of a stage,
-    and holds all that it needs for that.
-    """
-    return x + jnp.maximum(y, -x)
-
-
-@_relu_of_sum.defjvp
-def _(primals, tangents):
-    """Passed on where the sum is above zero: a single mask is all that the backward pass keeps."""
-    total = _relu_of_sum(*primals)
-    return total, jnp.where(total > 0, tangents[0] + tangents[1], 0)
-
-
-def _max_pool(x: FeatureMap) -> FeatureMap:
-    """The greatest of 3x3, at every second row and column.
-
-    After a ReLU, zero is as neutral to a maximum as the -inf of PyTorch's padding.
-    """
-    features, (h, w) = zero_padding(x.features, x.valid_hw), x.features.shape[1:3]
-    if isinstance(h, int) and isinstance(w, int):
-        features = _max_of_three(_max_of_three(features, axis=1), axis=2)
-    else:  # symbolic sizes are not known to be even
-        features = jnp.pad(features, ((0, 0), (1, 1), (1, 1), (0, 0)))
-        features = nn.max_pool(features, (3, 3), (2, 2))
-    return FeatureMap(features, downsampled(x, 2))
-
-
-def _max_of_three(x: Float[Array, "b h w c"], *, axis: int) -> Float[Array, "b i j c"]:
-    """The greatest of each second row, or column, and of its two neighbours; zeros around.
-
-    They are taken in pairs: XLA's own pooling is several times slower on the CPU.
-    """
-    length = x.shape[axis]
-    x = jnp.pad(x, [(0, length % 2 if i == axis else 0) for i in range(4)])
-    pairs = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
-    first, second = jnp.unstack(pairs, axis=axis + 1)
-    before = jax.lax.slice_in_dim(second, 0, second.shape[axis] - 1, axis=axis)
-    before = jnp.pad(before, [(1 if i == axis else 0, 0) for i in range(4)])
-    return jnp.maximum(jnp.maximum(first, second), before)
