@@ -29,6 +29,7 @@ from typing import Any
 from absl import flags
 
 from anchor_detr_jax.command import run_command
+from anchor_detr_jax.command.image_size import HeightAndWidth
 from anchor_detr_jax.command.output_file import check_output_file, write_output_file
 
 _ROOT = Path(__file__).resolve().parents[1]
@@ -39,9 +40,11 @@ _PRECISIONS = flags.DEFINE_list(
     "precisions", None, "Of float32, tensorfloat32, bfloat16; else float32 and, on GPUs, all."
 )
 _RCDA = flags.DEFINE_string("rcda_impl", None, "How RCDA is computed; else as the configs say.")
-_SIZE = flags.DEFINE_string("size", "800x1216", "Height and width of images for detection.")
+_SIZE = flags.DEFINE(HeightAndWidth(), "size", None, "Of images for detection; else 800x1216.")
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", None, "For detection; else 1,2 or 1,2,4,...,64.")
-_TRAIN_SIZE = flags.DEFINE_string("train_size", None, "For steps; else --size, CPU: 480x640.")
+_TRAIN_SIZE = flags.DEFINE(
+    HeightAndWidth(), "train_size", None, "For steps; else --size, CPU: 480x640."
+)
 _TRAIN_BATCH = flags.DEFINE_integer("train_batch_size", None, "For steps; else 2 or 8 a device.", 1)
 _TARGETS = flags.DEFINE_integer("targets", 7, "Boxes in each image, as COCO has on average.", 0)
 _RUNS = flags.DEFINE_integer("runs", None, "Timed runs of each; else 5 or, on accelerators, 50.", 1)
@@ -116,12 +119,13 @@ def _plan() -> Any:
     if _RCDA.value:
         how = {"rcda_impl": _RCDA.value}
         configs = {name: dataclasses.replace(one, **how) for name, one in configs.items()}
+    hw = _SIZE.value or (800, 1216)
     modes = _chosen("torch_modes", ("eager", "compiled"), ("eager", "compiled")[: 1 + gpu])
     return Plan(
         configs=configs,
         precisions=_chosen("precisions", PRECISIONS, usual),
-        hw=_hw("size", _SIZE.value),
-        step_hw=_hw("train_size", _TRAIN_SIZE.value or ("480x640" if slow else _SIZE.value)),
+        hw=hw,
+        step_hw=_TRAIN_SIZE.value or ((480, 640) if slow else hw),
         batch_sizes=_batch_sizes((1, 2) if slow else (1, 2, 4, 8, 16, 32, 64)),
         step_batch_size=_TRAIN_BATCH.value or (2 if slow else 8) * devices,
         targets=_TARGETS.value,
@@ -153,13 +157,6 @@ def _config(name: str) -> Any:
     except KeyError:
         raise ValueError(f"{file} has no get_config") from None
     return train_config_from_dict(get_config().to_dict())
-
-
-def _hw(flag: str, size: str) -> tuple[int, int]:
-    height, _, width = size.partition("x")
-    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise ValueError(f"--{flag} is {size!r}, expected HEIGHTxWIDTH, such as 800x1216")
-    return int(height), int(width)
 
 
 def _batch_sizes(usual: tuple[int, ...]) -> list[int]:

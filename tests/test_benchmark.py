@@ -243,7 +243,7 @@ def test_the_command(narrow_config, tmp_path):
     ("flag", "said"),
     [
         ("--configs=anchor_detr_r50_dc", "did you mean anchor_detr_r50_dc5"),
-        ("--size=800", "--size is '800', expected HEIGHTxWIDTH"),
+        ("--size=800", "--size=800: expected HEIGHTxWIDTH"),
         ("--precisions=float16", "expected some of float32"),
         ("--batch_sizes=0", "expected numbers"),
         ("--against=nowhere", "cannot be imported|expected module:function"),

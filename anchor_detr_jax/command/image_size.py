@@ -7,20 +7,22 @@ from typing import Any
 
 from absl import flags
 
-__all__ = ["ImageSizeFlags"]
+__all__ = ["HeightAndWidth", "ImageSizeFlags"]
 
 flags.disclaim_key_flags()  # they are flags of the command that asks for them
 
 
-class _HeightAndWidth(flags.ArgumentParser[tuple[int, ...]]):
-    """Of `HxW`."""
+class HeightAndWidth(flags.ArgumentParser[tuple[int, int]]):
+    """For a flag such as `--fixed_hw=640x640`."""
 
     syntactic_help = "HEIGHTxWIDTH"
 
     def flag_type(self) -> str:
+        """What absl calls it."""
         return "size"
 
-    def parse(self, argument: str | tuple[int, ...]) -> tuple[int, ...]:
+    def parse(self, argument: str | tuple[int, int]) -> tuple[int, int]:
+        """Raises a ValueError for what is none."""
         if isinstance(argument, tuple):
             return argument
         found = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", argument)
@@ -38,7 +40,7 @@ class ImageSizeFlags:
         )
         self._long_side = flags.DEFINE_integer("long_side", 1333, "Limit of their long side.", 1)
         self._fixed_hw = flags.DEFINE(
-            _HeightAndWidth(), "fixed_hw", None, "Size of all instead, whatever their aspect was."
+            HeightAndWidth(), "fixed_hw", None, "Size of all instead, whatever their aspect was."
         )
 
     @property

@@ -49,7 +49,8 @@ def _four_at_a_time(
 ) -> Float[Array, "b h w d"]:
     """Outputs in squares of 2x2, each from a square of 4x4."""
     b, h, w, c = x.shape
-    # In one product: 16 sums of up to nine parts are hundreds of instructions to XLA.
+    # In one product: 16 sums of up to nine parts are hundreds of instructions to XLA. And not
+    # before the map is there: kernels are large, once they are transformed.
     of_kernel = np.kron(_OF_KERNEL, _OF_KERNEL) + zero_after(x)
     kernels = (of_kernel @ kernel.reshape(9, -1)).reshape(16, c, -1)
     x = jnp.pad(x, ((0, 0), (1, 1 + h % 2), (1, 1 + w % 2), (0, 0)))
