@@ -98,3 +98,16 @@ def test_winograd_where_it_is_faster_and_rounds_little(channels, stride, dtype, 
     variables = jax.eval_shape(layer.init, jax.random.key(0), x)
     jaxpr = str(jax.make_jaxpr(layer.apply)(variables, x))
     assert ("conv_general_dilated" not in jaxpr) == expected
+
+
+def test_winograds_kernels_are_not_all_made_at_once():
+    """Transformed, each takes 4 MiB: those of six layers are never in memory together."""
+
+    def run(x, kernels):
+        for kernel in kernels:
+            x = winograd(x, kernel)
+        return x
+
+    kernels = [jnp.ones((3, 3, 256, 256))] * 6
+    program = jax.jit(run).lower(jnp.ones((1, 4, 4, 256)), kernels).compile()
+    assert program.memory_analysis().temp_size_in_bytes < 4 * 16 * 256 * 256 * 4
